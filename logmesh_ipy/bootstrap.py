@@ -1,0 +1,297 @@
+"""The program of a host: ``python -m logmesh_ipy.bootstrap``. Spawns procs, owns their pipes.
+
+It reads its configuration (one ``Call`` frame, method ``configure``) from standard input, so
+that no secret stands in its arguments, dials the client, and answers the client's calls:
+``spawn``, ``signal``, ``stop``, ``peek``, ``status``. It tells ``exited`` for each proc that
+ends. Its life hangs on that connection: when it goes, all procs are killed with everything
+below them, and the session's directory is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import shutil
+import signal
+import socket
+import sys
+import threading
+from typing import Any, Callable, Dict, List, Optional
+
+from . import procs
+from .channel import Connection, dial
+from .config import HostOptions
+from .file_appender import check_directory
+from .handshake import Role
+from .managed_proc import ManagedProc
+from .model import BOOTSTRAP_LOG_CHANNEL, STREAMS, OutputTarget
+from .rpc import Responder, read_config
+from .uplink import Uplink
+from .wire import Call, encode
+
+__all__ = ["BootstrapProcManager", "main"]
+
+_STARTING_TICK_SEC = 0.005
+_TICK_SEC = 0.1
+_STARTING_SEC = 10.0
+_TEE_BYTES = 4 << 20
+
+
+class _Tee:
+    """Writes to one of the bootstrap's own fds in a thread, so that a full one blocks nobody."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._waiting = 0
+        self.dropped_bytes = 0
+        threading.Thread(target=self._write, name=f"tee-{fd}", daemon=True).start()
+
+    def __call__(self, data: bytes) -> None:
+        if self._waiting + len(data) > _TEE_BYTES:
+            self.dropped_bytes += len(data)
+            return
+        self._waiting += len(data)
+        self._queue.put(data)
+
+    def _write(self) -> None:
+        while True:
+            data = self._queue.get()
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(self._fd, view) :]
+            except OSError:
+                self.dropped_bytes += len(data)
+            self._waiting -= len(data)
+
+
+class BootstrapProcManager:
+    """All procs of one host. Lives on the main thread's loop of its process."""
+
+    def __init__(self, config: Dict[str, Any]) -> None:
+        self._directory: str = config["directory"]
+        self._session_directory: str = config["session_directory"]
+        self._uplink_address: str = config["uplink"]
+        self._token: bytes = config["token"]
+        self._session: str = config["session"]
+        self._name: str = config["name"]
+        self._options = HostOptions.from_map(config["options"])
+        self._hostname = socket.gethostname()
+        self._procs: Dict[int, ManagedProc] = {}
+        self._by_pid: Dict[int, ManagedProc] = {}
+        self._reaper = procs.Reaper(self._exited)
+        self._stopping = asyncio.Event()
+        self._started_at = 0.0
+        self._beats = 0.0
+        self._responder: Optional[Responder] = None
+        self._tees: Dict[OutputTarget, Callable[[bytes], None]] = (
+            {target: _Tee(int(target)) for target in STREAMS} if self._options.tee else {}
+        )
+
+    async def run(self) -> None:
+        """Serve until the client goes or says stop; then leave nothing behind."""
+        procs.become_subreaper()
+        procs.raise_file_limit()
+        self._reaper.start()
+        if self._options.files:
+            check_directory(self._options.files)
+        ticker = asyncio.get_running_loop().create_task(self._tick())
+        try:
+            await dial(self._uplink_address, self, self._token, Role.BOOTSTRAP, self._name)
+            await self._stopping.wait()
+        finally:
+            ticker.cancel()
+            self._reaper.stop()
+            procs.kill_descendants(os.getpid())
+            for managed in self._procs.values():
+                managed.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
+        """Handler protocol of the control connection."""
+        if self._responder is None:
+            methods: Dict[str, Callable[..., Any]] = {
+                "spawn": self.spawn, "signal": self.signal, "stop": self.stop,
+                "peek": self.peek, "status": self.status,
+            }  # fmt: skip
+            self._responder = Responder(connection, methods)
+        self._responder.receive(kind, body)
+
+    def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
+        """Handler protocol: the kernel is gone."""
+        if not self._stopping.is_set():
+            shutil.rmtree(self._session_directory, ignore_errors=True)
+        self._stopping.set()
+
+    # --- what the client asks -----------------------------------------------------------------
+
+    def spawn(
+        self, procs: List[Dict[str, Any]], environ: Dict[str, str], cwd: Optional[str]
+    ) -> Dict[str, Any]:
+        """Start processes; per proc its pid, or why it could not be started."""
+        self._started_at = asyncio.get_running_loop().time()
+        started: Dict[str, int] = {}
+        failed: Dict[str, str] = {}
+        for spec in procs:
+            try:
+                managed = self._spawn(spec, environ, cwd)
+            except (OSError, ValueError) as error:
+                failed[str(spec["proc"])] = _words(error, spec.get("argv"))
+            else:
+                started[str(spec["proc"])] = managed.pid
+        return {"started": started, "failed": failed}
+
+    def _spawn(
+        self, spec: Dict[str, Any], environ: Dict[str, str], cwd: Optional[str]
+    ) -> ManagedProc:
+        proc, argv = spec["proc"], spec.get("argv")
+        child_environ = {**os.environ, **environ, **spec["environ"]}
+        child_environ[procs.SESSION_VARIABLE] = self._session
+        address: Optional[str] = None
+        stdin = b""
+        if argv is None:
+            address = self._address(f"p{proc}")
+            child_environ[BOOTSTRAP_LOG_CHANNEL] = address
+            argv = [sys.executable, "-m", "logmesh_ipy.proc"]
+            config = {
+                "proc": proc, "rank": spec["rank"], "uplink": self._uplink_address,
+                "token": self._token, "level": spec.get("level"),
+            }  # fmt: skip
+            stdin = encode(Call(n=0, method="configure", args=config))
+        else:
+            child_environ.pop(BOOTSTRAP_LOG_CHANNEL, None)
+        spawned = procs.spawn(argv, child_environ, cwd, stdin)
+        managed = ManagedProc(
+            spawned,
+            proc=proc,
+            rank=spec["rank"],
+            address=address,
+            adopted_address=lambda generation: self._address(f"p{proc}-{generation}"),
+            hostname=self._hostname,
+            options=self._options,
+            spool_directory=self._directory,
+            make_uplink=self._make_uplink,
+            tees=self._tees,
+            on_finished=self._finished,
+        )
+        self._procs[proc] = managed
+        self._by_pid[managed.pid] = managed
+        managed.start()
+        return managed
+
+    def signal(self, procs: List[int], number: int, group: bool = True) -> List[int]:
+        """Send a signal to procs (with their process groups); gives who was reached."""
+        reached = []
+        for proc in procs:
+            managed = self._procs.get(proc)
+            if managed is None or not managed.alive:
+                continue
+            try:
+                if group:
+                    os.killpg(managed.pid, number)
+                else:
+                    os.kill(managed.pid, number)
+            except ProcessLookupError:
+                continue
+            reached.append(proc)
+        return reached
+
+    async def stop(self, grace_sec: float) -> Dict[str, int]:
+        """SIGTERM, after the grace SIGKILL to whoever is left, then end this program."""
+        alive = [managed for managed in self._procs.values() if managed.alive]
+        if alive:
+            deadline = asyncio.get_running_loop().time() + grace_sec
+            self.signal([managed.proc for managed in alive], signal.SIGTERM)
+            while any(managed.alive for managed in alive):
+                if asyncio.get_running_loop().time() >= deadline:
+                    break
+                await asyncio.sleep(0.01)
+        killed = procs.kill_descendants(os.getpid())
+        asyncio.get_running_loop().call_later(0.02, self._stopping.set)
+        return {"killed": killed}
+
+    def peek(self, proc: int, target: int, lines: int) -> List[bytes]:
+        """The last lines of a stream, oldest first; also in silent mode."""
+        managed = self._procs.get(proc)
+        if managed is None:
+            raise ValueError(f"there is no proc {proc}")
+        managed.fwders[OutputTarget(target)].read_available()
+        return managed.fwders[OutputTarget(target)].recent.peek(lines)
+
+    def status(self) -> Dict[str, Any]:
+        """Per proc: exit code, forwarder, and per stream what was written and what waits."""
+        return {
+            str(proc): {
+                "pid": managed.pid,
+                "exit_code": managed.exit_code,
+                "adopted": managed.is_adopted,
+                "generation": managed.generation,
+                "streams": {
+                    target.label: {
+                        "lines": sender.queue.written_lines,
+                        "bytes": sender.queue.written_bytes,
+                        "dropped_lines": sender.queue.dropped_lines,
+                        "unacked_bytes": sender.queue.unacked()[1],
+                        "spilled_bytes": sender.queue.unacked()[1] - sender.queue.memory_bytes,
+                    }
+                    for target, sender in managed.senders.items()
+                },
+                "files": {t.label: file.path for t, file in managed.files.items()},
+                "warnings": [file.warning for file in managed.files.values() if file.warning],
+            }
+            for proc, managed in self._procs.items()
+        }
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _address(self, name: str) -> str:
+        return f"unix:{self._directory}/{name}.sock"
+
+    def _make_uplink(self, name: str, **callbacks: Any) -> Uplink:
+        return Uplink(self._uplink_address, self._token, Role.FORWARDER, name, **callbacks)
+
+    def _exited(self, pid: int, code: int) -> None:
+        managed = self._by_pid.pop(pid, None)
+        if managed is None:
+            return
+        managed.exited(code)
+        if self._responder is not None:
+            self._responder.event("exited", proc=managed.proc, code=code)
+
+    def _finished(self, managed: ManagedProc) -> None:
+        managed.close()
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            now = loop.time()
+            beat = now - self._beats >= 1.0
+            if beat:
+                self._beats = now
+            starting = False
+            for managed in self._procs.values():
+                managed.tick(now)
+                if beat:
+                    managed.beat()
+                starting = starting or (managed.generation == 0 and managed.alive)
+            soon = starting and now - self._started_at < _STARTING_SEC
+            await asyncio.sleep(_STARTING_TICK_SEC if soon else _TICK_SEC)
+
+
+def _words(error: Exception, argv: Optional[List[str]]) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or (argv or ['?'])[0]}: {error.strerror}"
+    return str(error)
+
+
+def main() -> None:
+    """Entry point of the program."""
+    config = read_config(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(BootstrapProcManager(config).run())
+
+
+if __name__ == "__main__":
+    main()

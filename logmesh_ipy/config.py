@@ -1,0 +1,189 @@
+"""Options, checked. Plain dataclasses: arguments override the environment, that overrides files.
+
+The notebook's traitlets (``c.LogMesh.window_sec = 3``) and the command line both end here, so an
+option is checked in one place and its error reads the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from .errors import OptionError
+from .model import fold_ranks
+
+__all__ = [
+    "ENVIRONMENT_PREFIX",
+    "HostOptions",
+    "MeshOptions",
+    "check_count",
+    "check_level",
+    "check_timeout",
+    "check_window",
+    "from_environment",
+    "parse_ranks",
+]
+
+ENVIRONMENT_PREFIX = "LOGMESH_"
+MAX_PROCS = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostOptions:
+    """What a bootstrap does with its procs' output. Sizes in bytes, times in seconds."""
+
+    files: str = ""
+    """Directory on the host for raw log files; empty: none."""
+    files_basename: str = "logmesh"
+    file_max_bytes: int = 256 << 20
+    file_backups: int = 3
+    tee: bool = False
+    """Write everything to the bootstrap's own stdout and stderr as well."""
+    when_full: str = "spill"
+    """``spill``, ``block`` or ``drop_oldest``."""
+    window_bytes: int = 4 << 20
+    spool_max_bytes: int = 1 << 30
+    recent_bytes: int = 64 << 10
+    """How much of each stream's end ``peek`` can show."""
+
+    def __post_init__(self) -> None:
+        if self.when_full not in ("spill", "block", "drop_oldest"):
+            raise OptionError(
+                f"when_full is {self.when_full!r}; allowed are 'spill' (default), 'block' and "
+                "'drop_oldest'"
+            )
+        for name in ("file_max_bytes", "window_bytes", "spool_max_bytes", "recent_bytes"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} is {getattr(self, name)}; it must be 1 or more bytes")
+
+    def to_map(self) -> Dict[str, Any]:
+        """For the wire."""
+        return asdict(self)
+
+    @classmethod
+    def from_map(cls, values: Mapping[str, Any]) -> HostOptions:
+        """From the wire; unknown names are left out, as a newer client may know more."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshOptions:
+    """What a mesh is and how it shows its lines."""
+
+    procs: int = 4
+    engine: str = "local"
+    hosts: Tuple[str, ...] = ()
+    window_sec: Optional[float] = None
+    level: int = 20
+    loop: str = "thread"
+    flush_timeout_sec: float = 2.0
+    start_timeout_sec: float = 60.0
+    autoflush: bool = True
+    max_line_bytes: int = 64 << 10
+    store_memory_bytes: int = 64 << 20
+    host: HostOptions = HostOptions()
+
+    def __post_init__(self) -> None:
+        check_count(self.procs)
+        check_window(self.window_sec)
+        check_level(self.level)
+        check_timeout(self.flush_timeout_sec)
+        if self.loop not in ("thread", "kernel"):
+            raise OptionError(f"loop is {self.loop!r}; allowed are 'thread' (default) and 'kernel'")
+        if self.max_line_bytes < 16:
+            raise OptionError(f"max_line_bytes is {self.max_line_bytes}; it must be 16 or more")
+
+    def but(self, **changes: Any) -> MeshOptions:
+        """A copy with some options changed."""
+        return replace(self, **changes)
+
+
+def check_count(procs: object) -> int:
+    """Number of procs, 1 to 4096."""
+    try:
+        count = int(procs) if isinstance(procs, (int, str)) else None
+    except ValueError:
+        count = None
+    if count is None or isinstance(procs, bool):
+        raise OptionError(f"procs is {procs!r}; it must be a whole number from 1 to {MAX_PROCS}")
+    if not 1 <= count <= MAX_PROCS:
+        raise OptionError(f"procs is {count}; it must be from 1 to {MAX_PROCS}")
+    return count
+
+
+def check_window(window: object) -> Optional[float]:
+    """Aggregation window in seconds, at least 1; None or ``none`` switches aggregation off."""
+    if window is None or (isinstance(window, str) and window.strip().lower() in ("none", "off")):
+        return None
+    try:
+        seconds = float(window) if isinstance(window, (int, float, str)) else math.nan
+    except ValueError:
+        seconds = math.nan
+    if math.isnan(seconds) or isinstance(window, bool):
+        raise OptionError(f"window is {window!r}; it must be a number of seconds, or none")
+    if not 1 <= seconds < math.inf:
+        raise OptionError(f"window is {window}; it must be 1 second or more, or none")
+    return seconds
+
+
+def check_level(level: object) -> int:
+    """Python logging level, 0 to 255."""
+    if not isinstance(level, int) or isinstance(level, bool) or not 0 <= level <= 255:
+        raise OptionError(
+            f"level is {level!r}; it must be a Python logging level from 0 to 255, such as "
+            "logging.INFO (20)"
+        )
+    return level
+
+
+def check_timeout(timeout: object) -> float:
+    """Seconds to wait, more than 0."""
+    try:
+        seconds = float(timeout) if isinstance(timeout, (int, float, str)) else math.nan
+    except ValueError:
+        seconds = math.nan
+    if isinstance(timeout, bool) or not 0 < seconds < math.inf:
+        raise OptionError(f"timeout is {timeout!r}; it must be a number of seconds above 0")
+    return seconds
+
+
+_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?\Z")
+
+
+def parse_ranks(text: Optional[str], size: int) -> Tuple[int, ...]:
+    """``0-3,8`` to ranks, each below ``size``; None means all. Raises OptionError."""
+    if text is None:
+        return tuple(range(size))
+    ranks = set()
+    for part in text.split(","):
+        match = _RANGE.match(part.strip())
+        if match is None:
+            raise OptionError(f"ranks {text!r}: {part.strip()!r} is neither a rank nor a range like 0-3")
+        first = int(match[1])
+        last = first if match[2] is None else int(match[2])
+        if last < first:
+            raise OptionError(f"ranks {text!r}: the range {part.strip()} runs backwards")
+        if last >= size:
+            bad = last if first < size else first
+            raise OptionError(
+                f"ranks {text!r}: there is no rank {bad}; this mesh has {fold_ranks(range(size))}"
+            )
+        ranks.update(range(first, last + 1))
+    return tuple(sorted(ranks))
+
+
+def from_environment(environ: Mapping[str, str]) -> Dict[str, str]:
+    """``LOGMESH_WINDOW_SEC=3`` as ``{"window_sec": "3"}``: the options named in the environment.
+
+    Only names of options are taken: other variables with the prefix are not ours to judge.
+    """
+    known = {field.name for field in (*fields(MeshOptions), *fields(HostOptions))} - {"host"}
+    found = {}
+    for name, value in environ.items():
+        option = name[len(ENVIRONMENT_PREFIX) :].lower()
+        if name.startswith(ENVIRONMENT_PREFIX) and option in known:
+            found[option] = value
+    return found

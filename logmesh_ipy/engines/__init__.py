@@ -1,0 +1,1 @@
+"""Engines: where bootstraps run, and how their connection reaches the client."""

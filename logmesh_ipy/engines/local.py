@@ -1,0 +1,90 @@
+"""The local engine: one bootstrap on this machine, a child of the kernel in its own session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Tuple
+
+from ..errors import OptionError, SpawnError
+from ..procs import SESSION_VARIABLE, sweep
+from ..wire import Call, encode
+from .base import HostPlan
+
+__all__ = ["LocalEngine"]
+
+_MAX_WORDS = 4000
+
+
+class _LocalHost:
+    """The bootstrap's process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], words: str, session: str) -> None:
+        self._process = process
+        self._words = words
+        self._session = session
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def last_words(self) -> str:
+        try:
+            with open(self._words, "rb") as file:
+                return file.read()[-_MAX_WORDS:].decode(errors="replace").strip()
+        except OSError:
+            return ""
+
+    def clean_up(self) -> None:
+        if self._process.poll() is None:
+            try:
+                self._process.wait(timeout=1.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        sweep(self._session)
+
+
+class LocalEngine:
+    """Starts ``python -m logmesh_ipy.bootstrap`` with the interpreter of the kernel."""
+
+    def __init__(self, hosts: Tuple[str, ...] = ()) -> None:
+        if hosts and any(host not in ("localhost", "127.0.0.1") for host in hosts):
+            raise OptionError(
+                f"the local engine knows this machine only, not {', '.join(hosts)}; leave --hosts "
+                "out, or choose an engine that reaches other hosts"
+            )
+
+    async def start_host(self, plan: HostPlan) -> _LocalHost:
+        """Start the bootstrap; its configuration goes through standard input."""
+        return self._start(plan)
+
+    def _start(self, plan: HostPlan) -> _LocalHost:
+        config = plan.config
+        words = os.path.join(config["session_directory"], f"{plan.name}.err")
+        tee = bool(config["options"].get("tee"))
+        environ = {**os.environ, SESSION_VARIABLE: config["session"]}
+        try:
+            with open(words, "wb", opener=_private) as errors:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "logmesh_ipy.bootstrap"],
+                    stdin=subprocess.PIPE,
+                    stdout=None if tee else subprocess.DEVNULL,
+                    stderr=None if tee else errors,
+                    env=environ,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise SpawnError(f"the bootstrap cannot be started: {error}") from None
+        assert process.stdin is not None
+        try:
+            with process.stdin as stdin:
+                stdin.write(encode(Call(n=0, method="configure", args=config)))
+        except OSError:
+            # It died at once; whoever waits for its connection tells why.
+            pass
+        return _LocalHost(process, words, config["session"])
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,164 @@
+"""The driver's side of a process: one loop, one LogClientActor, one store, one socket.
+
+``context().actor_instance`` is what the control surface calls *instance*. It opens with the
+first mesh and closes with the last: then no thread, socket or directory of it is left. The
+store stays readable after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Optional
+
+from .channel import Connection, Handler, Server, serve
+from .config import MeshOptions
+from .errors import MeshStateError
+from .handshake import Role
+from .log_client_actor import LogClientActor
+from .loop import MeshLoop
+from .procs import raise_file_limit
+from .store import LogStore
+
+__all__ = ["Context", "Instance", "context"]
+
+HandlerFactory = Callable[[Connection], Handler]
+
+
+class Instance:
+    """Everything of one client. Made on any thread; ``_``-coroutines run on its loop."""
+
+    def __init__(
+        self, options: MeshOptions, loop: Optional[asyncio.AbstractEventLoop] = None
+    ) -> None:
+        self.options = options
+        self.loop = MeshLoop(loop)
+        self.token = secrets.token_bytes(32)
+        self.directory = tempfile.mkdtemp(prefix="logmesh-")
+        self.hostname = socket.gethostname()
+        self.store = LogStore(
+            memory_bytes=options.store_memory_bytes, max_line_bytes=options.max_line_bytes
+        )
+        self._actor: Optional[LogClientActor] = None
+        self._server: Optional[Server] = None
+        self._awaited: Dict[str, HandlerFactory] = {}
+        self._holders = 0
+        self._next_proc = 0
+        self._next_host = 0
+        self.closed = False
+
+    @property
+    def actor(self) -> LogClientActor:
+        """The client actor; there once a mesh has been started."""
+        if self._actor is None:
+            raise MeshStateError("no mesh was started yet: call this_host().spawn_procs(n) first")
+        return self._actor
+
+    @property
+    def address(self) -> str:
+        """Where bootstraps and procs on this machine reach the client."""
+        return f"unix:{self.directory}/client.sock"
+
+    async def acquire(self) -> None:
+        """One more mesh; the first one opens the socket."""
+        if self.closed:
+            raise MeshStateError("this instance is closed; context() gives a new one")
+        self._holders += 1
+        if self._actor is None:
+            raise_file_limit()
+            self._actor = LogClientActor(self.store)
+            self._server = await serve(self.address, self._accept, self.token)
+
+    async def release(self) -> None:
+        """One mesh less; the last one closes everything but the store."""
+        self._holders -= 1
+        if self._holders > 0 or self.closed:
+            return
+        self.closed = True
+        if self._server is not None:
+            self._server.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def close_loop(self) -> None:
+        """After the last release: end the loop's thread. Not from that thread itself."""
+        if self.closed:
+            self.loop.close()
+
+    def new_procs(self, count: int) -> range:
+        """Fresh ids of sources."""
+        first = self._next_proc
+        self._next_proc += count
+        return range(first, first + count)
+
+    def new_host_name(self) -> str:
+        """Fresh name of a bootstrap."""
+        self._next_host += 1
+        return f"h{self._next_host}"
+
+    def when_connected(self, role: Role, name: str, make: HandlerFactory) -> None:
+        """``make(connection)`` gives the handler when that peer has connected and proved itself."""
+        self._awaited[f"{role.value}:{name}"] = make
+
+    def forget_peer(self, role: Role, name: str) -> None:
+        """That peer is not awaited any more."""
+        self._awaited.pop(f"{role.value}:{name}", None)
+
+    def _accept(self, connection: Connection) -> Handler:
+        assert connection.peer is not None
+        role, name = connection.peer
+        if role is Role.FORWARDER:
+            return self.actor
+        make = self._awaited.get(f"{role.value}:{name}")
+        if make is None:
+            connection.abort()
+            return self.actor
+        return make(connection)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{self._holders} meshes"
+        return f"<Instance pid {os.getpid()}: {state}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where the caller is; ``actor_instance`` is the client's side of this process."""
+
+    actor_instance: Instance
+
+
+_lock = threading.Lock()
+_current: Optional[Instance] = None
+
+
+def context(
+    options: Optional[MeshOptions] = None, loop: Optional[asyncio.AbstractEventLoop] = None
+) -> Context:
+    """This process's context; made at the first call, and anew after it was closed.
+
+    ``options`` and ``loop`` hold for a new one only.
+    """
+    global _current
+    with _lock:
+        if _current is None or _current.closed:
+            _current = Instance(options or MeshOptions(), loop)
+        return Context(_current)
+
+
+def open_instance() -> Optional[Instance]:
+    """The instance if there is one that is not closed."""
+    return None if _current is None or _current.closed else _current
+
+
+def _after_fork(*_: Any) -> None:
+    """A forked child has neither the loop's thread nor a right to its sockets."""
+    global _current
+    _current = None
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,135 @@
+"""A command that runs once per rank: wait for it, interrupt it, stop it, ask for its codes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any, Awaitable, Callable, Dict, List, Optional
+
+from .errors import CommandError
+from .instance import Instance
+from .loop import PythonTask
+from .model import LogClientMessage, fold_ranks
+
+__all__ = ["Job"]
+
+_STOP_GRACE_SEC = 2.0
+
+
+class Job:
+    """Made by ``ProcMesh.exec``. ``rank_of`` maps its sources' ids to ranks."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        call: Callable[..., Awaitable[Any]],
+        name: str,
+        argv: List[str],
+        rank_of: Dict[int, int],
+    ) -> None:
+        self.name = name
+        self.argv = list(argv)
+        self.rank_of = dict(rank_of)
+        self.pids: Dict[int, int] = {}
+        self._instance = instance
+        self._call = call
+        self._codes: Dict[int, int] = {}
+        self._first_failure: Optional[int] = None
+        self._over = asyncio.Event()
+
+    @property
+    def codes(self) -> Dict[int, int]:
+        """Exit codes by rank of those that have ended; minus the signal where one killed it."""
+        return {self.rank_of[source]: code for source, code in sorted(self._codes.items())}
+
+    @property
+    def running(self) -> bool:
+        """Whether any of its processes still runs."""
+        return len(self._codes) < len(self.rank_of)
+
+    @property
+    def first_failure(self) -> Optional[int]:
+        """The rank that ended first with a code other than 0."""
+        return self._first_failure
+
+    def wait(self, check: bool = False) -> PythonTask[Dict[int, int]]:
+        """Wait for the end, and until all of its output is stored; the codes by rank.
+
+        ``check``: raise CommandError where a code is not 0.
+        """
+        return self._instance.loop.submit(self._wait(check))
+
+    def interrupt(self) -> PythonTask[List[int]]:
+        """SIGINT to its processes and their groups."""
+        return self._signal(signal.SIGINT)
+
+    def stop(self) -> PythonTask[Dict[int, int]]:
+        """SIGTERM, after two seconds SIGKILL; the codes by rank."""
+        return self._instance.loop.submit(self._stop())
+
+    def note_exit(self, source: int, code: int) -> None:
+        """Called on the loop when a process has ended."""
+        if source not in self.rank_of or source in self._codes:
+            return
+        self._codes[source] = code
+        if code != 0 and self._first_failure is None:
+            self._first_failure = self.rank_of[source]
+        if not self.running:
+            self._over.set()
+
+    def open_sources(self) -> List[int]:
+        """Sources that run, or whose output has not wholly arrived."""
+        records = self._instance.actor.records
+        return [s for s in self.rank_of if s not in self._codes or not records[s].ended]
+
+    def describe(self) -> str:
+        """Its state in one line: ``job 1: 3 running, exit code 0: 0-3, 2: 4``."""
+        by_code: Dict[int, List[int]] = {}
+        for rank, code in self.codes.items():
+            by_code.setdefault(code, []).append(rank)
+        parts = [f"{_code_words(code)}: ranks {fold_ranks(r)}" for code, r in by_code.items()]
+        running = len(self.rank_of) - len(self._codes)
+        if running:
+            parts.insert(0, f"{running} running")
+        return f"{self.name}: " + ", ".join(parts)
+
+    def __repr__(self) -> str:
+        return f"<Job {self.describe()}>"
+
+    async def _wait(self, check: bool) -> Dict[int, int]:
+        await self._over.wait()
+        sources = tuple(self.open_sources())
+        if sources:
+            await self._instance.actor.start_sync_flush(
+                LogClientMessage.StartSyncFlush(expected_procs=sources, timeout_sec=5.0)
+            )
+        if check and any(self._codes.values()):
+            raise CommandError(self.describe(), self.codes)
+        return self.codes
+
+    async def _stop(self) -> Dict[int, int]:
+        sources = list(self.rank_of)
+        await self._call("signal", procs=sources, number=signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self._over.wait(), _STOP_GRACE_SEC)
+        except asyncio.TimeoutError:
+            await self._call("signal", procs=sources, number=signal.SIGKILL)
+        return await self._wait(check=False)
+
+    def _signal(self, number: int) -> PythonTask[List[int]]:
+        async def send() -> List[int]:
+            reached: List[int] = await self._call(
+                "signal", procs=list(self.rank_of), number=number
+            )
+            return reached
+
+        return self._instance.loop.submit(send())
+
+
+def _code_words(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

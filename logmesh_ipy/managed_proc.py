@@ -1,0 +1,286 @@
+"""One proc as its bootstrap sees it: pipes, senders, and who forwards for it.
+
+The forwarder of a proc is *hosted* by the proc or *adopted* by the bootstrap:
+
+    starting --its channel appears--> hosted
+    starting, hosted --exit, or no sign of life for 1 s while data waits--> adopted
+    adopted --the living proc's forwarder answers again--> hosted
+
+A command that is not ours is adopted from the start. Each arrow raises the generation, and so
+does each new connection: what an older one still sends is fenced by the client. The senders
+keep what is not acked, so nothing is lost on any arrow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Callable, Dict, List, Optional
+
+from .channel import Connection, dial, parse_address
+from .config import HostOptions
+from .errors import ProtocolError
+from .file_appender import FileAppender
+from .log_forward_actor import LogForwardActor
+from .model import STREAMS, OutputTarget
+from .procs import Spawned
+from .sequence import SendQueue, WhenFull
+from .spool import FileSpool
+from .stream_fwder import TRANSPORT_ERRORS, LocalLogSender, RecentLines, StreamFwder
+from .uplink import Uplink
+from .wire import Ping, Pong, decode
+
+__all__ = ["PATIENCE_SEC", "ManagedProc"]
+
+PATIENCE_SEC = 1.0
+_PROBE_SEC = 1.0
+
+MakeUplink = Callable[..., Uplink]
+
+
+class ManagedProc:
+    """Output side of one child. ``address`` is its hosted channel, None for a foreign command.
+
+    ``make_uplink(name, on_frame, on_up, on_down)`` connects an adopted forwarder to the client.
+    """
+
+    def __init__(
+        self,
+        spawned: Spawned,
+        *,
+        proc: int,
+        rank: int,
+        address: Optional[str],
+        adopted_address: Callable[[int], str],
+        hostname: str,
+        options: HostOptions,
+        spool_directory: str,
+        make_uplink: MakeUplink,
+        tees: Dict[OutputTarget, Callable[[bytes], None]],
+        on_finished: Callable[[ManagedProc], None],
+    ) -> None:
+        self.proc = proc
+        self.rank = rank
+        self.pid = spawned.pid
+        self.exit_code: Optional[int] = None
+        self.generation = 0
+        self.adoptions = 0
+        self._address = address
+        self._adopted_address = adopted_address
+        self._make_uplink = make_uplink
+        self._on_finished = on_finished
+        self._adopted: Optional[LogForwardActor] = None
+        self._adopted_uplink: Optional[Uplink] = None
+        self._connecting: Optional[asyncio.Task[None]] = None
+        self._probe: Optional[_Probe] = None
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._spools: List[FileSpool] = []
+        self.files: Dict[OutputTarget, FileAppender] = {}
+        self.senders: Dict[OutputTarget, LocalLogSender] = {}
+        self.fwders: Dict[OutputTarget, StreamFwder] = {}
+        for target, fd in zip(STREAMS, (spawned.stdout, spawned.stderr)):
+            spool = FileSpool(spool_directory, options.spool_max_bytes)
+            self._spools.append(spool)
+            queue = SendQueue(spool, options.window_bytes, WhenFull(options.when_full))
+            sender = LocalLogSender(
+                self, queue, proc=proc, epoch=1, target=target, pid=spawned.pid, hostname=hostname
+            )
+            sinks = [tees[target]] if target in tees else []
+            if options.files:
+                basename = f"{options.files_basename}-rank{rank}"
+                file = self.files[target] = FileAppender(
+                    options.files, basename, hostname, target,
+                    max_bytes=options.file_max_bytes, backups=options.file_backups,
+                )  # fmt: skip
+                sinks.append(file.append)
+            self.senders[target] = sender
+            self.fwders[target] = StreamFwder(
+                fd, sender, recent=RecentLines(options.recent_bytes), sinks=tuple(sinks)
+            )
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether the bootstrap forwards for this proc."""
+        return self._adopted is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.exit_code is None
+
+    @property
+    def streaming(self) -> bool:
+        """Whether both streams have a forwarder that goes on."""
+        return all(sender.streaming for sender in self.senders.values())
+
+    def start(self) -> None:
+        """Begin to read the pipes; a foreign command gets its forwarder at once."""
+        for fwder in self.fwders.values():
+            fwder.start()
+        if self._address is None:
+            self._connect_adopted()
+
+    def exited(self, code: int) -> None:
+        """The process has ended: read what its pipes hold now, and see that it is relayed."""
+        self.exit_code = code
+        for fwder in self.fwders.values():
+            fwder.read_available()
+        if not self.is_adopted and not self._finished:
+            self._connect_adopted()
+
+    def tick(self, now: float) -> None:
+        """Called every few milliseconds while starting, later a few times a second."""
+        if self._closed:
+            return
+        if self._finished and not self.alive:
+            self._on_finished(self)
+            return
+        if self._connecting is None and not self.is_adopted and not self._has_connection():
+            self._connect_hosted()
+        stuck = [sender.is_stuck(now, PATIENCE_SEC) for sender in self.senders.values()]
+        if any(stuck) and not self.is_adopted:
+            self._connect_adopted()
+
+    def beat(self) -> None:
+        """Once a second: heartbeats, and a look whether the proc can forward again."""
+        for sender in self.senders.values():
+            sender.beat()
+        if self.is_adopted and self.alive and self._address is not None and self._probe is None:
+            self._probe = _Probe(self._address, self._give_back)
+
+    def sender_lost(self, sender: LocalLogSender) -> None:
+        """A connection of the log channel broke: start over under a new generation."""
+        if self._closed or self._connecting is not None:
+            return
+        if self.is_adopted or not self.alive:
+            self._connect_adopted()
+        else:
+            self._connect_hosted()
+
+    def close(self) -> None:
+        """Give everything up: pipes, connections, files, spools."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._probe is not None:
+            self._probe.close()
+        for fwder in self.fwders.values():
+            fwder.close()
+        for sender in self.senders.values():
+            sender.disconnect()
+        self._drop_adopted()
+        for file in self.files.values():
+            file.close()
+        for spool in self._spools:
+            spool.close()
+
+    @property
+    def _finished(self) -> bool:
+        return all(sender.finished for sender in self.senders.values())
+
+    def _has_connection(self) -> bool:
+        return all(sender.connected for sender in self.senders.values())
+
+    def _connect_hosted(self) -> None:
+        assert self._address is not None
+        if self._connecting is None and os.path.exists(parse_address(self._address)):
+            self._connecting = self._loop.create_task(self._connect(self._address))
+
+    def _connect_adopted(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self.adoptions += not self.is_adopted
+        self._connecting = self._loop.create_task(self._adopt())
+
+    async def _adopt(self) -> None:
+        if self._adopted is None:
+            address = self._adopted_address(self.generation + 1)
+            actor = LogForwardActor(address, proc=self.proc)
+            await actor.start()
+            if self._closed:
+                actor.close()
+                return
+            uplink = self._make_uplink(
+                f"adopted {self.proc}",
+                on_frame=lambda kind, body: _adopted_message(actor, kind, body),
+                on_up=actor.link_up,
+                on_down=actor.link_down,
+            )
+            actor.use_link(uplink)
+            self._adopted, self._adopted_uplink = actor, uplink
+            uplink.start()
+        await self._connect(self._adopted.address)
+
+    async def _connect(self, address: str) -> None:
+        """Connect both senders under a new generation; on failure the next tick tries again."""
+        self.generation += 1
+        try:
+            for sender in self.senders.values():
+                await sender.connect(address, self.generation)
+        except TRANSPORT_ERRORS:
+            for sender in self.senders.values():
+                sender.disconnect()
+        finally:
+            self._connecting = None
+
+    def _give_back(self, answered: bool) -> None:
+        """The probe of the hosted forwarder has ended; where it answered, it takes over."""
+        self._probe = None
+        if answered and self.alive and not self._closed and self._connecting is None:
+            self._drop_adopted()
+            self._connect_hosted()
+
+    def _drop_adopted(self) -> None:
+        if self._adopted is not None and self._adopted_uplink is not None:
+            for sender in self.senders.values():
+                sender.disconnect()
+            self._adopted_uplink.close()
+            self._adopted.close()
+        self._adopted = self._adopted_uplink = None
+
+
+def _adopted_message(actor: LogForwardActor, kind: int, body: bytes) -> None:
+    actor.client_message(decode(kind, body))
+
+
+class _Probe:
+    """Asks a forwarder whether it is alive; ``on_answer(False)`` after a second without one."""
+
+    def __init__(self, address: str, on_answer: Callable[[bool], None]) -> None:
+        self._on_answer = on_answer
+        self._connection: Optional[Connection] = None
+        self._task = asyncio.get_running_loop().create_task(self._ask(address))
+
+    def close(self) -> None:
+        """Ask no more, tell nothing."""
+        self._on_answer = lambda answered: None
+        self._task.cancel()
+        if self._connection is not None:
+            self._connection.abort()
+
+    async def _ask(self, address: str) -> None:
+        self._answered = asyncio.get_running_loop().create_future()
+        try:
+            self._connection = await dial(address, self)
+            self._connection.send(Ping(n=0))
+            answered = await asyncio.wait_for(self._answered, _PROBE_SEC)
+        except TRANSPORT_ERRORS:
+            answered = False
+        if self._connection is not None:
+            self._connection.abort()
+        self._on_answer(answered)
+
+    def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
+        """Handler protocol."""
+        if type(decode(kind, body)) is not Pong:
+            raise ProtocolError("a probe is answered by Pong")
+        if not self._answered.done():
+            self._answered.set_result(True)
+
+    def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
+        """Handler protocol."""
+        if not self._answered.done():
+            self._answered.set_result(False)

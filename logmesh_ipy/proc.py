@@ -1,0 +1,120 @@
+"""The program of a proc: ``python -m logmesh_ipy.proc``, started by the bootstrap.
+
+The main thread runs the user's code. One more thread runs the loop of the proc's actors: the
+LogForwardActor and the LoggerRuntimeActor on one uplink, the run channel on another. The
+configuration comes on standard input, which then is empty for the user's code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import sys
+import threading
+from typing import Any, Dict, Optional
+
+from .handshake import Role
+from .log_forward_actor import LogForwardActor
+from .logger_runtime_actor import LoggerRuntimeActor
+from .model import LoggerRuntimeMessage
+from .rpc import Responder, read_config
+from .runner import CodeRunner, StdioFlusher, hide_environment
+from .uplink import Uplink
+from .wire import decode
+
+__all__ = ["ProcAgent", "main"]
+
+
+class ProcAgent:
+    """The actors of one proc, on the loop of the agent's thread."""
+
+    def __init__(self, config: Dict[str, Any], runner: CodeRunner) -> None:
+        self._config = config
+        self._runner = runner
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+
+    def start_thread(self) -> None:
+        """Run the actors in a daemon thread."""
+        address = LogForwardActor.address_from_environment()
+        hide_environment()
+        threading.Thread(
+            target=lambda: asyncio.run(self._main(address)), name="logmesh", daemon=True
+        ).start()
+
+    async def _main(self, address: Optional[str]) -> None:
+        self._loop = asyncio.get_running_loop()
+        proc = self._config["proc"]
+        flusher = StdioFlusher(self._loop)
+        self._runtime = LoggerRuntimeActor()
+        self._forwarder = LogForwardActor(
+            address, proc=proc, flush_stdio=flusher.request, on_fatal=self._fatal
+        )
+        if self._config.get("level") is not None:
+            self._runtime.tell(LoggerRuntimeMessage.SetLogging(level=self._config["level"]))
+        logs = self._uplink(
+            Role.FORWARDER,
+            on_frame=self._log_frame,
+            on_up=self._forwarder.link_up,
+            on_down=self._forwarder.link_down,
+        )
+        self._forwarder.use_link(logs)
+        runs = self._uplink(
+            Role.RUN,
+            on_frame=self._run_frame,
+            on_up=lambda: self._responder.event("ready", pid=os.getpid()),
+            on_down=lambda error: None,
+        )
+        self._responder = Responder(runs, {"run": self._run, "exit": self._exit})
+        logs.start()
+        runs.start()
+        await self._forwarder.start()
+        await asyncio.Event().wait()
+
+    def _uplink(self, role: Role, **callbacks: Any) -> Uplink:
+        name = str(self._config["proc"])
+        return Uplink(self._config["uplink"], self._config["token"], role, name, **callbacks)
+
+    def _log_frame(self, kind: int, body: bytes) -> None:
+        message = decode(kind, body)
+        if type(message) is LoggerRuntimeMessage.SetLogging:
+            self._runtime.tell(message)
+        else:
+            self._forwarder.client_message(message)
+
+    def _run_frame(self, kind: int, body: bytes) -> None:
+        self._responder.receive(kind, body)
+
+    def _run(self, kind: str, blob: bytes, filename: str, want: str) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def done(result: Dict[str, Any]) -> None:
+            loop.call_soon_threadsafe(future.set_result, result)
+
+        self._runner.submit(kind, blob, filename, want, done)
+        return future
+
+    def _exit(self) -> None:
+        self._runner.stop()
+
+    def _fatal(self, error: Exception) -> None:
+        sys.stderr.write(f"logmesh_ipy: {error}\n")
+        sys.stderr.flush()
+
+
+def main() -> None:
+    """Entry point of the program."""
+    config = read_config(0)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    runner = CodeRunner(config["rank"])
+    ProcAgent(config, runner).start_thread()
+    runner.run_forever()
+
+
+if __name__ == "__main__":
+    main()

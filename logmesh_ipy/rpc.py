@@ -1,0 +1,186 @@
+"""Calls over a connection: a request with a number, a reply with the same number, events.
+
+Serves the bootstrap's control connection and the run channel; log data never comes this way.
+A value under the key ``blob`` (bytes) may be of any size: it travels in parts before its call
+or reply, each below the frame's bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any, Awaitable, Callable, Dict, Optional, Protocol
+
+from .channel import Connection
+from .errors import LogMeshError, ProtocolError, TransportError
+from .wire import Call, Event, FrameDecoder, Message, Reply, decode
+
+__all__ = ["PART_BYTES", "Caller", "RemoteCallError", "Responder", "read_config"]
+
+PART_BYTES = 512 << 10
+_PART = "part"
+
+
+class RemoteCallError(LogMeshError, RuntimeError):
+    """The other side could not do what it was asked; the text is its own."""
+
+
+class Sender(Protocol):
+    """A connection or an uplink."""
+
+    def send(self, message: Message) -> None:
+        """Send one message."""
+
+
+def _send_parts(link: Sender, n: int, values: Dict[str, Any]) -> Dict[str, Any]:
+    """Send all of ``blob`` but its last part; gives the values with the rest."""
+    blob = values.get("blob")
+    if not isinstance(blob, bytes) or len(blob) <= PART_BYTES:
+        return values
+    last = (len(blob) - 1) // PART_BYTES * PART_BYTES
+    for start in range(0, last, PART_BYTES):
+        part = blob[start : start + PART_BYTES]
+        link.send(Event(name=_PART, args={"n": n, "data": part}))
+    return {**values, "blob": blob[last:]}
+
+
+class _Parts:
+    """Collects the parts of blobs by number."""
+
+    def __init__(self) -> None:
+        self._parts: Dict[int, bytearray] = {}
+
+    def add(self, args: Dict[str, Any]) -> None:
+        n, data = args.get("n"), args.get("data")
+        if type(n) is not int or type(data) is not bytes:
+            raise ProtocolError("a part without number or data")
+        self._parts.setdefault(n, bytearray()).extend(data)
+
+    def join(self, n: int, values: Any) -> Any:
+        head = self._parts.pop(n, None)
+        if head is None:
+            return values
+        if type(values) is not dict or type(values.get("blob")) is not bytes:
+            raise ProtocolError("parts of a blob that does not come")
+        return {**values, "blob": bytes(head) + values["blob"]}
+
+
+class Caller:
+    """The asking side. Handler of an accepted connection, or fed by hand with ``receive``."""
+
+    def __init__(
+        self,
+        link: Sender,
+        on_event: Callable[[str, Dict[str, Any]], None],
+        on_lost: Callable[[Optional[Exception]], None],
+    ) -> None:
+        self._link = link
+        self._on_event = on_event
+        self._on_lost = on_lost
+        self._calls: Dict[int, asyncio.Future[Any]] = {}
+        self._parts = _Parts()
+        self._next = 1
+        self.lost = False
+
+    def call(self, method: str, **args: Any) -> asyncio.Future[Any]:
+        """Ask; the future is the reply's value, a RemoteCallError, or a TransportError."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self.lost:
+            future.set_exception(TransportError("the connection is gone"))
+            return future
+        n = self._next
+        self._next += 1
+        self._calls[n] = future
+        self._link.send(Call(n=n, method=method, args=_send_parts(self._link, n, args)))
+        return future
+
+    def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
+        """Handler protocol."""
+        message = decode(kind, body)
+        if type(message) is Reply:
+            value = self._parts.join(message.n, message.value)
+            future = self._calls.pop(message.n, None)
+            if future is None or future.done():
+                return
+            if message.ok:
+                future.set_result(value)
+            else:
+                future.set_exception(RemoteCallError(str(value)))
+        elif type(message) is Event and message.name == _PART:
+            self._parts.add(message.args)
+        elif type(message) is Event:
+            self._on_event(message.name, message.args)
+        else:
+            raise ProtocolError(f"the answering side sent {type(message).__name__}")
+
+    def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
+        """Handler protocol: every open call fails."""
+        self.lost = True
+        calls, self._calls = self._calls, {}
+        for future in calls.values():
+            if not future.done():
+                future.set_exception(TransportError(f"the connection is gone: {error or 'closed'}"))
+        self._on_lost(error)
+
+
+class Responder:
+    """The answering side: ``methods`` maps names to functions or coroutine functions."""
+
+    def __init__(self, link: Sender, methods: Dict[str, Callable[..., Any]]) -> None:
+        self._link = link
+        self._methods = methods
+        self._parts = _Parts()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def event(self, name: str, **args: Any) -> None:
+        """Tell the asking side something."""
+        self._link.send(Event(name=name, args=args))
+
+    def receive(self, kind: int, body: bytes) -> None:
+        """One frame of the asking side."""
+        message = decode(kind, body)
+        if type(message) is Event and message.name == _PART:
+            self._parts.add(message.args)
+        elif type(message) is Call:
+            self._start(message)
+        else:
+            raise ProtocolError(f"the asking side sent {type(message).__name__}")
+
+    def _start(self, call: Call) -> None:
+        method = self._methods.get(call.method)
+        if method is None:
+            self._answer(call.n, False, f"there is no method {call.method!r}")
+            return
+        args = self._parts.join(call.n, call.args)
+        task = asyncio.get_running_loop().create_task(self._run(call.n, method, args))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, n: int, method: Callable[..., Any], args: Dict[str, Any]) -> None:
+        try:
+            value = method(**args)
+            if isinstance(value, Awaitable):
+                value = await value
+        except Exception as error:  # noqa: BLE001 (told to the caller, whatever it is)
+            self._answer(n, False, f"{type(error).__name__}: {error}")
+        else:
+            self._answer(n, True, value)
+
+    def _answer(self, n: int, ok: bool, value: Any) -> None:
+        if isinstance(value, dict):
+            value = _send_parts(self._link, n, value)
+        self._link.send(Reply(n=n, ok=ok, value=value))
+
+
+def read_config(fd: int) -> Dict[str, Any]:
+    """The ``configure`` frame that the parent wrote to ``fd``."""
+    decoder = FrameDecoder()
+    while True:
+        data = os.read(fd, 1 << 16)
+        if not data:
+            raise SystemExit("logmesh_ipy: no configuration on standard input")
+        for kind, body in decoder.feed(data):
+            message = decode(kind, body)
+            if type(message) is Call and message.method == "configure":
+                return message.args
+            raise SystemExit("logmesh_ipy: the configuration is not a configure call")

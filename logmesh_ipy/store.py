@@ -1,0 +1,365 @@
+"""LogStore: every line that arrived, in bounded memory; what is older lies in a file.
+
+The store is the client actor's sink. It cuts batches into whole lines (in bulk) and keeps them
+in the order of arrival as *chunks*: some lines of one stream, under one cell. Rows are numbered
+from 0 over all streams. Chunks gather in blocks; a full block is written to an unlinked file
+and leaves memory when ``memory_bytes`` are exceeded.
+
+A line that is not finished is not a row yet. It becomes one, marked PARTIAL, when its stream
+ends or when the next cell begins: what comes after it then belongs to that next cell and is
+marked CONTINUED. :meth:`open_lines` shows what stands unfinished now.
+
+Appending happens on the client's loop, reading in any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+import threading
+from array import array
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
+
+from .lines import DEFAULT_MAX_LINE_BYTES, LineFlag, LineMark, Lines, LineSplitter
+from .model import LogMessage, OutputTarget, ProcInfo
+
+__all__ = ["Chunk", "LogStore", "OpenLine", "Row"]
+
+_BLOCK_BYTES = 4 << 20
+_BLOCK_CHUNKS = 4096
+_CHUNK = struct.Struct("=IBqIQQddI")
+_MARK = struct.Struct("=IIQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """``count`` lines of one stream. ``data`` holds them, each closed by a newline.
+
+    ``first_row`` numbers its first line among all, ``first_line`` among its stream's. ``wall``
+    and ``mono`` are the host's times of the batch that completed the lines.
+    """
+
+    info: ProcInfo
+    target: OutputTarget
+    cell: int
+    first_row: int
+    first_line: int
+    count: int
+    wall: float
+    mono: float
+    data: bytes
+    marks: Tuple[LineMark, ...] = ()
+
+    def lines(self) -> List[bytes]:
+        """Its lines, without newlines."""
+        lines = self.data.split(b"\n")
+        lines.pop()
+        return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line with all that is known of it; ``seq`` is its number within its stream."""
+
+    row: int
+    info: ProcInfo
+    target: OutputTarget
+    cell: int
+    seq: int
+    wall: float
+    text: bytes
+    flags: LineFlag = LineFlag(0)
+    true_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLine:
+    """The unfinished line of a stream, as far as it has come. ``wall``: when it last grew."""
+
+    info: ProcInfo
+    target: OutputTarget
+    cell: int
+    wall: float
+    text: bytes
+
+
+class _Stream:
+    """The splitter of one stream, and where its lines stand."""
+
+    __slots__ = ("info", "lines", "mono", "splitter", "target", "wall")
+
+    def __init__(self, info: ProcInfo, target: OutputTarget, max_line_bytes: int) -> None:
+        self.info = info
+        self.target = target
+        self.splitter = LineSplitter(max_line_bytes)
+        self.lines = 0
+        self.wall = 0.0
+        self.mono = 0.0
+
+
+@dataclass(slots=True)
+class _Block:
+    first_row: int
+    rows: int = 0
+    bytes: int = 0
+    chunks: Optional[List[Chunk]] = field(default_factory=list)
+    place: Optional[Tuple[int, int]] = None
+
+
+class LogStore:
+    """All lines of one client.
+
+    ``memory_bytes`` bounds the line bytes in memory, ``directory`` takes the file of what is
+    older. ``cell`` is the number of the cell that is running (or ran last); a source whose info
+    names a cell (a job) stays with that one.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory_bytes: int = 64 << 20,
+        max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
+        directory: Optional[str] = None,
+    ) -> None:
+        self.memory_bytes = memory_bytes
+        self.max_line_bytes = max_line_bytes
+        self.rows = 0
+        self.bytes = 0
+        self.cell = 0
+        self.trouble = ""
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._streams: Dict[Tuple[int, OutputTarget], _Stream] = {}
+        self._blocks: List[_Block] = [_Block(0)]
+        self._in_memory = 0
+        self._oldest_in_memory = 0
+        self._fd: Optional[int] = None
+        self._file_bytes = 0
+        self._infos: Dict[int, ProcInfo] = {}
+        self._cell_lines: Dict[int, int] = {}
+        self._listeners: List[Callable[[], None]] = []
+
+    # --- the sink (on the client's loop) ------------------------------------------------------
+
+    def append(self, info: ProcInfo, log: LogMessage.Log) -> None:
+        """LogSink: one batch."""
+        stream = self._stream(info, log.output_target)
+        with self._lock:
+            lines = stream.splitter.feed(log.payload, log.lines)
+            stream.wall = log.wall
+            stream.mono = log.mono
+            self._add(stream, lines)
+        self._tell()
+
+    def leave_out(self, info: ProcInfo, target: OutputTarget, ends_line: bool) -> None:
+        """LogSink: bytes stay away here."""
+        stream = self._stream(info, target)
+        with self._lock:
+            self._add(stream, stream.splitter.leave_out(ends_line))
+
+    def end(self, info: ProcInfo, target: OutputTarget) -> None:
+        """LogSink: the stream has ended."""
+        stream = self._stream(info, target)
+        with self._lock:
+            self._add(stream, stream.splitter.cut())
+        self._tell()
+
+    def begin_cell(self, cell: int) -> None:
+        """What arrives from now on belongs to ``cell``; unfinished lines end with their cell."""
+        with self._lock:
+            if cell == self.cell:
+                return
+            for stream in self._streams.values():
+                if stream.info.cell is None:
+                    self._add(stream, stream.splitter.cut())
+            self.cell = cell
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call ``listener()`` on the client's loop after each append; gives the undo."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    # --- reading (any thread) -----------------------------------------------------------------
+
+    def cell_lines(self, cell: int) -> int:
+        """How many lines have arrived under a cell."""
+        return self._cell_lines.get(cell, 0)
+
+    def open_lines(self) -> List[OpenLine]:
+        """The unfinished lines, as far as they have come."""
+        with self._lock:
+            return [
+                OpenLine(
+                    stream.info, stream.target, self._cell_of(stream.info), stream.wall,
+                    stream.splitter.open_line[0],
+                )  # fmt: skip
+                for stream in self._streams.values()
+                if stream.splitter.open_bytes
+            ]
+
+    def read(self, first_row: int = 0, max_rows: Optional[int] = None) -> List[Chunk]:
+        """The chunks that hold the rows from ``first_row`` on; the first may begin before it.
+
+        At least ``max_rows`` rows where there are as many (chunks are not cut).
+        """
+        with self._lock:
+            if first_row >= self.rows:
+                return []
+            starts = [block.first_row for block in self._blocks]
+            number = max(0, bisect_right(starts, first_row) - 1)
+            found: List[Chunk] = []
+            wanted = None if max_rows is None else first_row + max_rows
+            for block in self._blocks[number:]:
+                for chunk in self._chunks(block):
+                    if chunk.first_row + chunk.count > first_row:
+                        found.append(chunk)
+                        if wanted is not None and chunk.first_row + chunk.count >= wanted:
+                            return found
+            return found
+
+    def lines(self, first_row: int = 0) -> Iterator[Row]:
+        """Rows one by one, from ``first_row`` to the last there is now."""
+        last = self.rows
+        while first_row < last:
+            for chunk in self.read(first_row, 4096):
+                marks = {mark.index: mark for mark in chunk.marks}
+                for index, text in enumerate(chunk.lines()):
+                    row = chunk.first_row + index
+                    if first_row <= row < last:
+                        mark = marks.get(index)
+                        yield Row(
+                            row, chunk.info, chunk.target, chunk.cell, chunk.first_line + index,
+                            chunk.wall, text, mark.flags if mark else LineFlag(0),
+                            mark.true_bytes if mark else len(text),
+                        )  # fmt: skip
+                first_row = max(first_row, chunk.first_row + chunk.count)
+
+    def close(self) -> None:
+        """Give up the file and the memory."""
+        with self._lock:
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+            self._blocks = [_Block(self.rows)]
+            self._oldest_in_memory = 0
+            self._in_memory = 0
+
+    # --- inside (under the lock) --------------------------------------------------------------
+
+    def _stream(self, info: ProcInfo, target: OutputTarget) -> _Stream:
+        stream = self._streams.get((info.proc, target))
+        if stream is None:
+            stream = self._streams[info.proc, target] = _Stream(info, target, self.max_line_bytes)
+            self._infos[info.proc] = info
+        return stream
+
+    def _cell_of(self, info: ProcInfo) -> int:
+        return self.cell if info.cell is None else info.cell
+
+    def _add(self, stream: _Stream, lines: Lines) -> None:
+        if not lines.count:
+            return
+        cell = self._cell_of(stream.info)
+        chunk = Chunk(
+            stream.info, stream.target, cell, self.rows, stream.lines, lines.count, stream.wall,
+            stream.mono, lines.data, tuple(lines.marks),
+        )  # fmt: skip
+        size = len(lines.data)
+        stream.lines += lines.count
+        self.rows += lines.count
+        self.bytes += size
+        self._in_memory += size
+        self._cell_lines[cell] = self._cell_lines.get(cell, 0) + lines.count
+        block = self._blocks[-1]
+        assert block.chunks is not None
+        block.chunks.append(chunk)
+        block.rows += lines.count
+        block.bytes += size
+        if block.bytes >= _BLOCK_BYTES or len(block.chunks) >= _BLOCK_CHUNKS:
+            self._blocks.append(_Block(self.rows))
+            self._spill()
+
+    def _spill(self) -> None:
+        """Write the oldest full blocks to the file until memory is within its bound."""
+        while self._oldest_in_memory < len(self._blocks) - 1:
+            held = len(self._blocks) - 1 - self._oldest_in_memory
+            if self._in_memory <= self.memory_bytes and held <= 64:
+                return
+            block = self._blocks[self._oldest_in_memory]
+            assert block.chunks is not None
+            packed = _pack(block.chunks)
+            try:
+                if self._fd is None:
+                    self._fd, path = tempfile.mkstemp(prefix="store-", dir=self._directory)
+                    os.unlink(path)
+                if os.pwrite(self._fd, packed, self._file_bytes) != len(packed):
+                    raise OSError(28, "the disk took a part only")
+            except OSError as error:
+                # Memory beyond the bound is better than a lost line; tried again at the next block.
+                self.trouble = f"the log store cannot spill to disk: {error.strerror}"
+                return
+            self.trouble = ""
+            block.place = (self._file_bytes, len(packed))
+            block.chunks = None
+            self._file_bytes += len(packed)
+            self._in_memory -= block.bytes
+            self._oldest_in_memory += 1
+
+    def _chunks(self, block: _Block) -> List[Chunk]:
+        if block.chunks is not None:
+            return block.chunks
+        assert self._fd is not None and block.place is not None
+        offset, size = block.place
+        return _unpack(os.pread(self._fd, size, offset), block.first_row, self._infos)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+
+def _pack(chunks: List[Chunk]) -> bytes:
+    """u32 chunk count, chunk headers, data lengths and data, then marks."""
+    parts: List[bytes] = [struct.pack("=I", len(chunks))]
+    marks: List[bytes] = []
+    for chunk in chunks:
+        parts.append(
+            _CHUNK.pack(
+                chunk.info.proc, chunk.target, chunk.cell, chunk.count, chunk.first_line,
+                len(chunk.data), chunk.wall, chunk.mono, len(chunk.marks),
+            )  # fmt: skip
+        )
+        marks += [_MARK.pack(mark.index, mark.flags, mark.true_bytes) for mark in chunk.marks]
+    parts += marks
+    parts += [chunk.data for chunk in chunks]
+    return b"".join(parts)
+
+
+def _unpack(packed: bytes, first_row: int, infos: Dict[int, ProcInfo]) -> List[Chunk]:
+    (count,) = struct.unpack_from("=I", packed)
+    headers = [_CHUNK.unpack_from(packed, 4 + _CHUNK.size * number) for number in range(count)]
+    position = 4 + _CHUNK.size * count
+    marks_at = array("Q")
+    for header in headers:
+        marks_at.append(position)
+        position += header[8] * _MARK.size
+    chunks: List[Chunk] = []
+    for header, at in zip(headers, marks_at):
+        proc, target, cell, lines, first_line, size, wall, mono, mark_count = header
+        marks = tuple(
+            LineMark(index, LineFlag(flags), true_bytes)
+            for index, flags, true_bytes in _MARK.iter_unpack(
+                packed[at : at + mark_count * _MARK.size]
+            )
+        )
+        chunks.append(
+            Chunk(
+                infos[proc], OutputTarget(target), cell, first_row, first_line, lines, wall, mono,
+                packed[position : position + size], marks,
+            )  # fmt: skip
+        )
+        position += size
+        first_row += lines
+    return chunks

@@ -1,0 +1,398 @@
+"""In the bootstrap, one per proc and stream: reads the pipe, tees, feeds files and the sender.
+
+:class:`StreamFwder` cuts the pipe into batches. When the stream was idle it reads at once; then
+it lets the pipe gather for up to 20 ms, so that a thousand prints a second are fifty batches
+and the forwarder in the proc wakes rarely. A batch of 128 KiB is not waited for.
+
+:class:`LocalLogSender` numbers the batches and sends them over its connection of the log
+channel:
+
+    closed --connect--> opening --Resume--> streaming --lost--> closed
+
+It keeps what the client has not acked, so each new connection resumes exactly. ``Drained``
+markers stand behind all batches read before them; they die with the connection, since the
+forwarder asks again on the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from typing import Callable, Deque, List, Optional, Protocol, Tuple
+
+from .channel import Connection, dial
+from .clock import SYSTEM_CLOCK, Clock
+from .errors import ProtocolError, TransportError
+from .model import LogMessage, OutputTarget
+from .procs import pipe_bytes
+from .sequence import Batch, SendQueue, WhenFull
+from .wire import (
+    Ack,
+    Drained,
+    End,
+    FlushRequest,
+    GapFrame,
+    Open,
+    Ping,
+    Pong,
+    Resume,
+    Written,
+    decode,
+    encode_log,
+)
+
+__all__ = ["BATCH_BYTES", "HOLD_SEC", "LocalLogSender", "RecentLines", "StreamFwder"]
+
+BATCH_BYTES = 128 << 10
+HOLD_SEC = 0.02
+_READS_PER_TURN = 4
+
+
+class SenderOwner(Protocol):
+    """Who decides where a sender connects: the managed proc."""
+
+    def sender_lost(self, sender: LocalLogSender) -> None:
+        """The sender's connection broke; it waits to be connected again."""
+
+
+class LocalLogSender:
+    """The sending end of the log channel for one stream of one proc (see the module's text)."""
+
+    def __init__(
+        self,
+        owner: SenderOwner,
+        queue: SendQueue,
+        *,
+        proc: int,
+        epoch: int,
+        target: OutputTarget,
+        pid: int,
+        hostname: str,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._owner = owner
+        self.queue = queue
+        self.proc = proc
+        self.epoch = epoch
+        self.target = target
+        self.pid = pid
+        self.hostname = hostname
+        self.generation = 0
+        self.on_room: Callable[[], None] = lambda: None
+        self.on_flush_request: Callable[[int], None] = lambda version: None
+        self._clock = clock
+        self._connection: Optional[Connection] = None
+        self._streaming = False
+        self._ended = False
+        self._end_sent = False
+        self._markers: Deque[Tuple[int, int]] = deque()
+        self._pings = 0
+        self._ping_since: Optional[float] = None
+        self._told_bytes = -1
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the forwarder at the other end has told where to go on."""
+        return self._streaming
+
+    @property
+    def connected(self) -> bool:
+        """Whether a forwarder is dialled, streaming or not yet."""
+        return self._connection is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stream has ended and all of it is acked."""
+        return self._ended and self._end_sent and not self.queue.waits
+
+    async def connect(self, address: str, generation: int) -> None:
+        """Dial a forwarder under a new generation. Raises TransportError."""
+        self.disconnect()
+        self.generation = generation
+        connection = await dial(address, self)
+        if self.generation != generation:
+            connection.abort()
+            return
+        self._connection = connection
+        connection.send(
+            Open(
+                proc=self.proc, epoch=self.epoch, generation=generation, target=self.target,
+                pid=self.pid, hostname=self.hostname,
+            )  # fmt: skip
+        )
+
+    def disconnect(self) -> None:
+        """Leave the current forwarder without telling the owner."""
+        connection, self._connection = self._connection, None
+        self._reset()
+        if connection is not None:
+            connection.abort()
+
+    def send(self, data: bytes) -> None:
+        """Number and send a batch (or keep it until it can be sent)."""
+        self.queue.push(data, self._clock.wall(), self._clock.monotonic())
+        self._pump()
+
+    def drained(self, version: int) -> None:
+        """Say ``Drained`` behind everything that was sent so far."""
+        if self._streaming:
+            self._markers.append((self.queue.next_seq, version))
+            self._pump()
+
+    def end(self) -> None:
+        """The pipe is closed: no batch will follow."""
+        self._ended = True
+        self._pump()
+
+    def beat(self) -> None:
+        """Heartbeat, once a second: tell how much was written, if that has changed."""
+        if self._streaming and self.queue.written_bytes != self._told_bytes:
+            self._told_bytes = self.queue.written_bytes
+            self._connection_or_fail().send(self._written())
+
+    def is_stuck(self, now: float, patience_sec: float) -> bool:
+        """Called often: whether data has waited that long for a forwarder that does not answer.
+
+        A forwarder that answers pings is alive, however slow the client behind it may be.
+        """
+        waits = self.queue.waits or (self._ended and not self._end_sent)
+        if waits and self._ping_since is None:
+            self._ping_since = now
+            if self._connection is not None:
+                self._pings += 1
+                self._connection.send(Ping(n=self._pings))
+        return self._ping_since is not None and now - self._ping_since >= patience_sec
+
+    def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
+        """Handler protocol: what the forwarder sends down the channel."""
+        if connection is not self._connection:
+            return
+        message = decode(kind, body)
+        if type(message) is Ack:
+            if message.epoch == self.epoch and message.target == self.target:
+                self.queue.ack(message.next_seq)
+                self._pump()
+                self.on_room()
+        elif type(message) is FlushRequest:
+            if self._streaming:
+                self.on_flush_request(message.version)
+        elif type(message) is Pong:
+            if message.n == self._pings:
+                self._ping_since = None
+        elif type(message) is Resume:
+            stdout = self.target is OutputTarget.STDOUT
+            self.queue.resume(message.next_stdout if stdout else message.next_stderr)
+            self._streaming = True
+            self._ping_since = None
+            self._pump()
+        else:
+            raise ProtocolError(f"a forwarder sent {type(message).__name__}")
+
+    def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
+        """Handler protocol."""
+        if connection is self._connection:
+            self._connection = None
+            self._reset()
+            self._owner.sender_lost(self)
+
+    def _connection_or_fail(self) -> Connection:
+        assert self._connection is not None, "streaming without a connection"
+        return self._connection
+
+    def _reset(self) -> None:
+        self._streaming = False
+        self._end_sent = False
+        self._markers.clear()
+        self._ping_since = None
+        self._told_bytes = -1
+
+    def _pump(self) -> None:
+        if not self._streaming or self._connection is None:
+            return
+        for item in self.queue.take():
+            if type(item) is Batch:
+                self._connection.send_bytes(encode_log(self._log(item)))
+            else:
+                self._connection.send(
+                    GapFrame(
+                        proc=self.proc, epoch=self.epoch, generation=self.generation,
+                        target=self.target, seq=item.seq, last_seq=item.last_seq,
+                        offset=item.offset, size=item.size, lines=item.lines,
+                        ends_line=item.ends_line, reason="the host's spool was full",
+                    )  # fmt: skip
+                )
+        sent = self.queue.next_unsent_seq
+        while self._markers and self._markers[0][0] <= sent:
+            _, version = self._markers.popleft()
+            self._connection.send(self._written())
+            self._connection.send(Drained(version=version, target=self.target))
+        if self._ended and not self._end_sent and sent == self.queue.next_seq:
+            self._end_sent = True
+            self._connection.send(self._written())
+            self._connection.send(
+                End(
+                    proc=self.proc, epoch=self.epoch, generation=self.generation,
+                    target=self.target, seq=sent,
+                )  # fmt: skip
+            )
+
+    def _log(self, batch: Batch) -> LogMessage.Log:
+        return LogMessage.Log(
+            proc=self.proc, epoch=self.epoch, generation=self.generation,
+            output_target=self.target, seq=batch.seq, offset=batch.offset, size=batch.size,
+            lines=batch.lines, wall=batch.wall, mono=batch.mono, pid=self.pid,
+            hostname=self.hostname, ends_line=batch.ends_line,
+            payload=self.queue.payload(batch),
+        )  # fmt: skip
+
+    def _written(self) -> Written:
+        return Written(
+            proc=self.proc, epoch=self.epoch, target=self.target,
+            next_seq=self.queue.next_unsent_seq, lines=self.queue.written_lines,
+            bytes=self.queue.written_bytes,
+        )  # fmt: skip
+
+
+class RecentLines:
+    """The end of a stream, at most ``max_bytes`` of it, for ``peek``."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._chunks: Deque[bytes] = deque()
+        self._size = 0
+
+    def append(self, data: bytes) -> None:
+        """Add what was read."""
+        self._chunks.append(data[-self.max_bytes :])
+        self._size += len(self._chunks[-1])
+        while self._size - len(self._chunks[0]) >= self.max_bytes:
+            self._size -= len(self._chunks.popleft())
+
+    def peek(self, lines: int) -> List[bytes]:
+        """The last ``lines`` lines, oldest first, without newlines; the last may be unfinished."""
+        data = b"".join(self._chunks)[-self.max_bytes :]
+        found = data.split(b"\n")
+        if found and not found[-1]:
+            found.pop()
+        return found[-lines:] if lines > 0 else []
+
+
+class StreamFwder:
+    """One pipe's reader. ``fd`` is its non-blocking read end, which this object closes."""
+
+    def __init__(
+        self,
+        fd: int,
+        sender: LocalLogSender,
+        *,
+        recent: RecentLines,
+        sinks: Tuple[Callable[[bytes], None], ...] = (),
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.fd: Optional[int] = fd
+        self.sender = sender
+        self.recent = recent
+        self._sinks = sinks
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._reading = False
+        self._timer: Optional[asyncio.TimerHandle] = None
+        sender.on_flush_request = self.drain
+        sender.on_room = self._room
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._watch()
+
+    def drain(self, version: int) -> None:
+        """Read exactly what the pipe holds now, send it, then say ``Drained``."""
+        self.read_available()
+        self.sender.drained(version)
+
+    def read_available(self) -> int:
+        """Read the bytes that are in the pipe at this moment; gives their number."""
+        if self.fd is None:
+            return 0
+        return self._read(pipe_bytes(self.fd))
+
+    def close(self) -> None:
+        """Stop reading and close the pipe; what it still holds is given up."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._unwatch()
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+    def _readable(self) -> None:
+        if self._blocked():
+            self._unwatch()
+            return
+        got = self._read(_READS_PER_TURN * BATCH_BYTES)
+        if self.fd is not None and got < BATCH_BYTES:
+            self._unwatch()
+            self._hold(got)
+
+    def _hold(self, got: int) -> None:
+        delay = HOLD_SEC if got < BATCH_BYTES // 8 else HOLD_SEC / 4
+        self._timer = self._loop.call_later(delay, self._release)
+
+    def _release(self) -> None:
+        self._timer = None
+        if self.fd is None or self._blocked():
+            return
+        got = self._read(_READS_PER_TURN * BATCH_BYTES)
+        if self.fd is None:
+            return
+        if 0 < got < BATCH_BYTES:
+            self._hold(got)
+        else:
+            self._watch()
+
+    def _read(self, limit: int) -> int:
+        """Up to ``limit`` bytes in batches; at the end of the stream, ends it."""
+        assert self.fd is not None
+        total = 0
+        while total < limit:
+            try:
+                data = os.read(self.fd, min(BATCH_BYTES, limit - total))
+            except BlockingIOError:
+                break
+            if not data:
+                self._end()
+                break
+            total += len(data)
+            self.recent.append(data)
+            for sink in self._sinks:
+                sink(data)
+            self.sender.send(data)
+        return total
+
+    def _end(self) -> None:
+        self.close()
+        self.sender.end()
+        self._on_end()
+
+    def _blocked(self) -> bool:
+        queue = self.sender.queue
+        return queue.when_full is WhenFull.BLOCK and queue.is_full
+
+    def _room(self) -> None:
+        if self.fd is not None and not self._reading and self._timer is None:
+            if not self._blocked():
+                self._watch()
+
+    def _watch(self) -> None:
+        if self.fd is not None and not self._reading:
+            self._reading = True
+            self._loop.add_reader(self.fd, self._readable)
+
+    def _unwatch(self) -> None:
+        if self._reading and self.fd is not None:
+            self._reading = False
+            self._loop.remove_reader(self.fd)
+
+
+TRANSPORT_ERRORS = (TransportError, OSError, asyncio.TimeoutError)
+"""What :meth:`LocalLogSender.connect` raises when the forwarder is not there (yet)."""

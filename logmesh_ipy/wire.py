@@ -1,0 +1,487 @@
+"""The frame format: bytes to messages and back. Sans-IO; the only module that imports msgpack.
+
+A frame is ``u32 length`` (big-endian, of what follows), ``u8 kind``, body. ``length`` is at most
+1 MiB, and at most 4 KiB until the handshake is done. The body of a ``Log`` is a fixed header,
+the host's name and the raw payload; every other body is one msgpack array of the message's
+fields in order, each checked for its type. No body is a pickle, and none is decoded before its
+length and kind are known to be allowed.
+
+Body of ``Log`` (big-endian): proc u32, epoch u32, generation u32, target u8, flags u8,
+seq u64, offset u64, size u32, lines u32, wall f64, mono f64, pid u32, host length u8, host
+(UTF-8), payload. Flag 1: skipped, the payload stayed
+on the host. Flag 2: the batch ends with a newline.
+
+Who speaks what: a LocalLogSender opens a log channel with ``Open`` and sends ``Log``, ``Gap``,
+``End``, ``Ping`` and ``Drained``; the forwarder answers with ``Resume``, ``Ack``, ``Pong`` and
+``FlushRequest``. The forwarder's own connection to its channel carries ``LogMessage.Flush``. On
+the uplink the forwarder sends ``Attach``, ``Log``, ``Gap``, ``End``, ``Written`` and ``Flushed``; the client
+answers with ``Resume``, ``Ack``, ``Fenced`` and the control messages. ``Call``, ``Reply`` and
+``Event`` serve the bootstrap's control connection and the run channel.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, fields
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type, Union
+
+import msgpack
+
+from .errors import ProtocolError
+from .model import LogForwardMessage, LogMessage, LoggerRuntimeMessage, OutputTarget
+
+__all__ = [
+    "MAX_FRAME_BYTES",
+    "MAX_HELLO_BYTES",
+    "WIRE_VERSION",
+    "Ack",
+    "Attach",
+    "Call",
+    "Challenge",
+    "Drained",
+    "End",
+    "Event",
+    "Fenced",
+    "FlushRequest",
+    "Flushed",
+    "FrameDecoder",
+    "GapFrame",
+    "Hello",
+    "Message",
+    "Open",
+    "Ping",
+    "Pong",
+    "Refused",
+    "Reply",
+    "Resume",
+    "Welcome",
+    "Written",
+    "decode",
+    "encode",
+]
+
+WIRE_VERSION = 1
+MAX_FRAME_BYTES = 1 << 20
+MAX_HELLO_BYTES = 4096
+
+_HEADER = struct.Struct("!IB")
+_LOG = struct.Struct("!IIIBBQQIIddIB")
+_SKIPPED = 1
+_ENDS_LINE = 2
+_LOG_KIND = 1
+
+
+# --- handshake ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """Server to client, first frame: prove that you know the token."""
+
+    version: int
+    package: str
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """Client to server: the proof, who calls, and a challenge back."""
+
+    version: int
+    package: str
+    role: str
+    name: str
+    nonce: bytes
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """Server to client: the proof back; from here on frames may be large."""
+
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Server to client: no, and why."""
+
+    reason: str
+
+
+# --- log channel and uplink -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open:
+    """Sender to forwarder, first frame: which stream, and under which generation it is relayed."""
+
+    proc: int
+    epoch: int
+    generation: int
+    target: int
+    pid: int
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attach:
+    """Forwarder to client: from now on I relay this proc; older generations are fenced."""
+
+    proc: int
+    epoch: int
+    generation: int
+    pid: int
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """To the sender: go on with these sequence numbers (stdout, stderr)."""
+
+    proc: int
+    epoch: int
+    generation: int
+    next_stdout: int
+    next_stderr: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fenced:
+    """Client to forwarder: a newer generation relays this proc; stop."""
+
+    proc: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """Cumulative: everything below ``next_seq`` is accounted for and may be forgotten."""
+
+    proc: int
+    epoch: int
+    target: int
+    next_seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapFrame:
+    """Takes the place of batches ``seq`` to ``last_seq`` that the host had to drop."""
+
+    proc: int
+    epoch: int
+    generation: int
+    target: int
+    seq: int
+    last_seq: int
+    offset: int
+    size: int
+    lines: int
+    ends_line: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """The stream's pipe is closed by all writers; ``seq`` follows the last batch."""
+
+    proc: int
+    epoch: int
+    generation: int
+    target: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Heartbeat of a stream: how much the host has read from the pipe so far."""
+
+    proc: int
+    epoch: int
+    target: int
+    next_seq: int
+    lines: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ping:
+    """Sender to forwarder: are you alive?"""
+
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pong:
+    """Forwarder to sender: yes, and I have read all you sent before."""
+
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlushRequest:
+    """Forwarder to sender: send what the pipe holds now, then ``Drained``."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drained:
+    """Sender to forwarder, in order with the data: the pipe's bytes are all before me."""
+
+    version: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flushed:
+    """Forwarder to client, in order with the data: barrier ``version`` has passed here."""
+
+    proc: int
+    version: int
+
+
+# --- control and run connections ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request; ``n`` is given back by its :class:`Reply`."""
+
+    n: int
+    method: str
+    args: Dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The answer to call ``n``."""
+
+    n: int
+    ok: bool
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something happened that nobody asked for."""
+
+    name: str
+    args: Dict[str, Any]
+
+
+Message = Union[
+    LogMessage.Log,
+    LogMessage.Flush,
+    LogForwardMessage.SetMode,
+    LogForwardMessage.ForceSyncFlush,
+    LoggerRuntimeMessage.SetLogging,
+    Challenge,
+    Hello,
+    Welcome,
+    Refused,
+    Open,
+    Attach,
+    Resume,
+    Fenced,
+    Ack,
+    GapFrame,
+    End,
+    Written,
+    Ping,
+    Pong,
+    FlushRequest,
+    Drained,
+    Flushed,
+    Call,
+    Reply,
+    Event,
+]
+
+_KINDS: Dict[int, Type[Any]] = {
+    2: LogMessage.Flush,
+    3: GapFrame,
+    4: End,
+    5: Written,
+    6: Ack,
+    7: Open,
+    8: Resume,
+    9: Ping,
+    10: Pong,
+    11: FlushRequest,
+    12: Drained,
+    13: Attach,
+    14: Fenced,
+    15: Flushed,
+    16: LogForwardMessage.SetMode,
+    17: LogForwardMessage.ForceSyncFlush,
+    18: LoggerRuntimeMessage.SetLogging,
+    32: Challenge,
+    33: Hello,
+    34: Welcome,
+    35: Refused,
+    48: Call,
+    49: Reply,
+    50: Event,
+}
+_KIND_OF = {cls: kind for kind, cls in _KINDS.items()}
+
+_UNSIGNED = range(1 << 64)
+_CHECKS: Dict[str, Callable[[Any], bool]] = {
+    "int": lambda value: type(value) is int and value in _UNSIGNED,
+    "Optional[int]": lambda value: value is None or (type(value) is int and value in _UNSIGNED),
+    "bool": lambda value: type(value) is bool,
+    "str": lambda value: type(value) is str,
+    "bytes": lambda value: type(value) is bytes,
+    "Dict[str, Any]": lambda value: type(value) is dict and all(type(k) is str for k in value),
+    "Any": lambda value: True,
+}
+_FIELDS: Dict[int, List[Tuple[str, str, Callable[[Any], bool]]]] = {
+    kind: [(f.name, str(f.type), _CHECKS[str(f.type)]) for f in fields(cls)]
+    for kind, cls in _KINDS.items()
+}
+
+
+def encode(message: Message) -> bytes:
+    """One frame. Raises ProtocolError if it would be longer than ``MAX_FRAME_BYTES``."""
+    if type(message) is LogMessage.Log:
+        return encode_log(message)
+    kind = _KIND_OF[type(message)]
+    values = [getattr(message, name) for name, _, _ in _FIELDS[kind]]
+    body: bytes = msgpack.packb(values)
+    if len(body) >= MAX_FRAME_BYTES:
+        raise ProtocolError(
+            f"a {type(message).__name__} of {len(body):,} bytes does not fit a frame of "
+            f"{MAX_FRAME_BYTES:,}: send it in parts"
+        )
+    return _HEADER.pack(len(body) + 1, kind) + body
+
+
+def encode_log(log: LogMessage.Log) -> bytes:
+    """One ``Log`` frame; a batch marked skipped is sent without payload."""
+    host = log.hostname.encode()[:255]
+    payload = b"" if log.skipped else log.payload
+    flags = (_SKIPPED if log.skipped else 0) | (_ENDS_LINE if log.ends_line else 0)
+    length = 1 + _LOG.size + len(host) + len(payload)
+    if length > MAX_FRAME_BYTES:
+        raise ProtocolError(f"a batch of {len(payload):,} bytes does not fit a frame")
+    header = _LOG.pack(
+        log.proc, log.epoch, log.generation, log.output_target, flags, log.seq, log.offset,
+        log.size, log.lines, log.wall, log.mono, log.pid, len(host),
+    )  # fmt: skip
+    return b"".join((_HEADER.pack(length, _LOG_KIND), header, host, payload))
+
+
+def strip_payload(body: bytes) -> bytes:
+    """The frame of a ``Log`` body without its payload: the batch is skipped, its numbers travel.
+
+    The silent forwarder uses it, so that skipping costs the same however long the batch is.
+    """
+    end = _LOG.size + body[_LOG.size - 1]
+    header = bytearray(body[:end])
+    header[13] |= _SKIPPED
+    return _HEADER.pack(len(header) + 1, _LOG_KIND) + header
+
+
+def decode(kind: int, body: bytes) -> Message:
+    """The message of one frame. Raises ProtocolError for anything the format does not allow."""
+    if kind == _LOG_KIND:
+        return _decode_log(body)
+    cls = _KINDS.get(kind)
+    if cls is None:
+        raise ProtocolError(f"unknown frame kind {kind}")
+    try:
+        values = msgpack.unpackb(body, raw=False, strict_map_key=False, use_list=True)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"the body of a {cls.__name__} is not msgpack: {error}") from None
+    expected = _FIELDS[kind]
+    if type(values) is not list or len(values) != len(expected):
+        raise ProtocolError(f"a {cls.__name__} has {len(expected)} fields")
+    for value, (name, type_name, check) in zip(values, expected):
+        if not check(value):
+            raise ProtocolError(f"{cls.__name__}.{name} must be {type_name}")
+    message: Message = cls(**{name: value for value, (name, _, _) in zip(values, expected)})
+    return message
+
+
+def _decode_log(body: bytes) -> LogMessage.Log:
+    if len(body) < _LOG.size:
+        raise ProtocolError("a Log shorter than its header")
+    (proc, epoch, generation, target, flags, seq, offset, size, lines, wall, mono, pid, host) = (
+        _LOG.unpack_from(body)
+    )
+    start = _LOG.size + host
+    if len(body) < start or target not in (1, 2) or flags > 3:
+        raise ProtocolError("a Log with a malformed header")
+    payload = body[start:]
+    skipped = flags & _SKIPPED
+    if len(payload) != (0 if skipped else size) or lines > size or not size:
+        raise ProtocolError("a Log whose payload is not of the size it states")
+    try:
+        hostname = body[_LOG.size : start].decode()
+    except UnicodeDecodeError:
+        raise ProtocolError("a Log whose host name is not UTF-8") from None
+    return LogMessage.Log(
+        proc=proc, epoch=epoch, generation=generation, output_target=OutputTarget(target),
+        seq=seq, offset=offset, size=size, lines=lines, wall=wall, mono=mono, pid=pid,
+        hostname=hostname, payload=payload, ends_line=bool(flags & _ENDS_LINE),
+    )  # fmt: skip
+
+
+class FrameDecoder:
+    """Cuts a byte stream into frames. Holds at most one incomplete frame.
+
+    >>> decoder = FrameDecoder()
+    >>> frames = decoder.feed(encode(Ping(n=1)))
+    >>> [decode(kind, body) for kind, body in frames]
+    [Ping(n=1)]
+    """
+
+    __slots__ = ("_buffer", "max_frame_bytes")
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self.max_frame_bytes = max_frame_bytes
+        self._buffer = bytearray()
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of the frame that is not complete yet."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> List[Tuple[int, bytes]]:
+        """(kind, body) of each frame that ``data`` completes.
+
+        Raises ProtocolError as soon as a length is not allowed, whatever has arrived of it.
+        The limit may be raised between two frames; it holds for the frames that begin later.
+        """
+        frames: List[Tuple[int, bytes]] = []
+        buffer: Union[bytes, bytearray] = data
+        if self._buffer:
+            self._buffer += data
+            buffer = self._buffer
+        position, end = 0, len(buffer)
+        while end - position >= 4:
+            length = int.from_bytes(buffer[position : position + 4], "big")
+            if not 1 <= length <= self.max_frame_bytes:
+                raise ProtocolError(
+                    f"a frame of {length:,} bytes; 1 to {self.max_frame_bytes:,} are allowed"
+                )
+            stop = position + 4 + length
+            if stop > end:
+                break
+            frames.append((buffer[position + 4], bytes(buffer[position + 5 : stop])))
+            position = stop
+        if buffer is self._buffer:
+            del self._buffer[:position]
+        else:
+            self._buffer += data[position:]
+        return frames
+
+
+def frame(kind: int, body: bytes) -> bytes:
+    """The bytes of a frame that is passed on unread."""
+    return _HEADER.pack(len(body) + 1, kind) + body
+
+
+LOG_KIND = _LOG_KIND
+"""Kind of ``Log`` frames: what relays pass on unread."""
