@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .client import LoggingMeshClient
     from .errors import CommandError, MeshError, OptionError, SpawnError
     from .instance import context
-    from .magics import load_ipython_extension, unload_ipython_extension
     from .job import Job
+    from .magics import load_ipython_extension, unload_ipython_extension
     from .mesh import ProcMesh, this_host
     from .model import FlushReport, Gap, OutputTarget
 

@@ -113,8 +113,10 @@ class LogForwardActor(Actor):
         """Serve the channel (any other address where that one is taken), dial it, beat."""
         try:
             self._server = await serve(self.address, self._accept)
-        except AddressInUseError:
+        except AddressInUseError as error:
+            self._on_fatal(error)
             self.address = any_address("forwarder")
+            self.hosted_by_bootstrap = False
             self._drains.parents.clear()
             self._server = await serve(self.address, self._accept)
         self._flush_tx = await dial(self.address, self)

@@ -72,6 +72,7 @@ class ManagedProc:
         self._adopted: Optional[LogForwardActor] = None
         self._adopted_uplink: Optional[Uplink] = None
         self._connecting: Optional[asyncio.Task[None]] = None
+        self._adopting = False
         self._probe: Optional[_Probe] = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -191,7 +192,10 @@ class ManagedProc:
 
     def _connect_adopted(self) -> None:
         if self._connecting is not None:
+            if self._adopting:
+                return
             self._connecting.cancel()
+        self._adopting = True
         self.adoptions += not self.is_adopted
         self._connecting = self._loop.create_task(self._adopt())
 
@@ -199,10 +203,11 @@ class ManagedProc:
         if self._adopted is None:
             address = self._adopted_address(self.generation + 1)
             actor = LogForwardActor(address, proc=self.proc)
-            await actor.start()
-            if self._closed:
+            try:
+                await actor.start()
+            except BaseException:
                 actor.close()
-                return
+                raise
             uplink = self._make_uplink(
                 f"adopted {self.proc}",
                 on_frame=lambda kind, body: _adopted_message(actor, kind, body),
@@ -217,6 +222,7 @@ class ManagedProc:
     async def _connect(self, address: str) -> None:
         """Connect both senders under a new generation; on failure the next tick tries again."""
         self.generation += 1
+        task = asyncio.current_task()
         try:
             for sender in self.senders.values():
                 await sender.connect(address, self.generation)
@@ -224,7 +230,9 @@ class ManagedProc:
             for sender in self.senders.values():
                 sender.disconnect()
         finally:
-            self._connecting = None
+            if self._connecting is task:
+                self._connecting = None
+                self._adopting = False
 
     def _give_back(self, answered: bool) -> None:
         """The probe of the hosted forwarder has ended; where it answered, it takes over."""

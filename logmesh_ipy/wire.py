@@ -23,12 +23,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, fields
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type, Union
+from typing import Any, Callable, Dict, List, Tuple, Type, Union
 
 import msgpack
 
 from .errors import ProtocolError
-from .model import LogForwardMessage, LogMessage, LoggerRuntimeMessage, OutputTarget
+from .model import LogForwardMessage, LoggerRuntimeMessage, LogMessage, OutputTarget
 
 __all__ = [
     "MAX_FRAME_BYTES",
