@@ -1,0 +1,151 @@
+"""Cells: which one runs, where its output is pinned, and the barrier that ends it.
+
+IPython fires ``pre_run_cell`` and ``post_run_cell`` on the main thread. Nested ``run_cell``
+calls fire both again and belong to the outer cell; an empty cell fires ``post`` alone and is no
+cell; a cell whose ``post`` never came (its thread was killed) ends when the next one begins.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from typing import Any, Callable, Dict, Optional
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display, update_display
+
+__all__ = ["CellFlush", "CellPublisher", "is_notebook"]
+
+
+def is_notebook(shell: InteractiveShell) -> bool:
+    """Whether the shell has a Jupyter kernel (and so cells with displays)."""
+    return getattr(shell, "kernel", None) is not None
+
+
+class CellFlush:
+    """The hooks. ``on_begin(cell)`` and ``on_end(cell)`` are called for top-level cells only.
+
+    ``cell`` is the number of the cell that runs, or ran last; 0 before the first.
+    """
+
+    def __init__(
+        self,
+        shell: InteractiveShell,
+        on_begin: Callable[[int], None],
+        on_end: Callable[[int], None],
+    ) -> None:
+        self.cell = 0
+        self._shell = shell
+        self._on_begin = on_begin
+        self._on_end = on_end
+        self._depth = 0
+        self._message = ""
+
+    def install(self, *, running: bool) -> None:
+        """Register the hooks; ``running``: a cell runs now (the one that starts the mesh)."""
+        self._shell.events.register("pre_run_cell", self._pre)
+        self._shell.events.register("post_run_cell", self._post)
+        if running:
+            self._begin()
+
+    def remove(self) -> None:
+        """Unregister the hooks."""
+        for event, hook in (("pre_run_cell", self._pre), ("post_run_cell", self._post)):
+            if hook in self._shell.events.callbacks[event]:
+                self._shell.events.unregister(event, hook)
+
+    @property
+    def running(self) -> bool:
+        """Whether a cell runs now."""
+        return self._depth > 0
+
+    def _pre(self, info: Any) -> None:
+        if self._depth and self._message == self._message_id():
+            self._depth += 1
+            return
+        self._begin()
+
+    def _begin(self) -> None:
+        self._depth = 1
+        self._message = self._message_id()
+        self.cell += 1
+        self._on_begin(self.cell)
+
+    def _post(self, result: Any) -> None:
+        if self._depth == 0:
+            return
+        self._depth -= 1
+        if self._depth == 0:
+            self._on_end(self.cell)
+
+    def _message_id(self) -> str:
+        """The request that runs the cell; the same for nested runs. Empty in a terminal."""
+        get_parent = getattr(self._shell, "get_parent", None)
+        if get_parent is None:
+            return ""
+        header = (get_parent() or {}).get("header") or {}
+        return str(header.get("msg_id", ""))
+
+
+class CellPublisher:
+    """One display per cell, pinned to it although another thread fills it.
+
+    The display is made in a copy of the context that the cell ran in, so it lands there whatever
+    runs by then. Updates go out in the newest cell's context: front ends find a display by its
+    id, and some of them listen only to what the running cell sends.
+    """
+
+    def __init__(self) -> None:
+        self._contexts: Dict[int, contextvars.Context] = {}
+        self._shown: Dict[int, str] = {}
+        self._newest: Optional[int] = None
+
+    def begin(self, cell: int) -> None:
+        """A cell begins, in the calling thread's context."""
+        self._contexts[cell] = contextvars.copy_context()
+        for old in [old for old in self._contexts if old != cell and old not in self._shown]:
+            del self._contexts[old]
+        if self._newest in self._shown:
+            self._contexts.pop(self._newest, None)
+        self._newest = cell
+
+    def reserve(self, cell: int) -> None:
+        """Make the cell's display now, still empty: its output may come long after its end."""
+        if cell not in self._shown:
+            self.publish(cell, {"text/plain": "", "text/html": ""})
+
+    def publish(self, cell: int, bundle: Dict[str, str]) -> None:
+        """Publisher: show, or update what is shown."""
+        home = self._newest if self._newest in self._contexts else cell
+        context = self._contexts.get(cell if cell not in self._shown else home or cell)
+        run = context.run if context is not None else _run
+        if cell in self._shown:
+            run(update_display, bundle, raw=True, display_id=self._shown[cell])
+            return
+        handle = run(display, bundle, raw=True, display_id=True)
+        self._shown[cell] = handle.display_id
+
+
+def _run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+class CurrentStream:
+    """``sys.stdout`` or ``sys.stderr`` as it is at each write: a terminal swaps it at the prompt."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def write(self, text: str) -> int:
+        """Write to whatever the stream is now."""
+        count: int = getattr(sys, self._name).write(text)
+        return count
+
+    def flush(self) -> None:
+        """Flush whatever the stream is now."""
+        getattr(sys, self._name).flush()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal now."""
+        tty: bool = getattr(sys, self._name).isatty()
+        return tty

@@ -1,0 +1,264 @@
+"""The command ``logmesh``: ``logmesh run --procs 4 -- python train.py``, without a notebook.
+
+Runs the command once per rank, streams (or groups) what they print, ends with the code of the
+rank that failed first. Ctrl-C interrupts the ranks; a second one ends them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from datetime import datetime, timezone
+from typing import Any, Dict, List, Optional, Sequence, TextIO
+
+from ._version import __version__
+from .config import HostOptions, MeshOptions, check_count, check_window
+from .errors import LogMeshError, OptionError, SpawnError
+from .file_appender import check_directory
+from .instance import Instance
+from .job import Job
+from .mesh import HostMesh, ProcMesh
+from .patterns import LEVEL_NAMES, level_name, parse_level
+from .store import LogStore, Row
+from .views.driver import ViewDriver
+from .views.terminal import LevelFilter, TerminalView
+
+__all__ = ["main"]
+
+_USAGE_EXIT = 2
+_NOT_FOUND_EXIT = 127
+_STOP_SEC = 2.0
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Entry point; gives the exit code."""
+    parser = _parser()
+    words = list(sys.argv[1:] if argv is None else argv)
+    words, command = _split(words)
+    args = parser.parse_args(words)
+    if args.command != "run":
+        parser.print_help()
+        return _USAGE_EXIT
+    if not command:
+        parser.error("write the command behind --, as in: logmesh run --procs 4 -- python train.py")
+    try:
+        options = _options(args)
+        least = parse_level(args.level) if args.level is not None else 0
+        if args.files:
+            check_directory(args.files)
+    except OptionError as error:
+        parser.error(str(error))
+    try:
+        return _Run(options, command, least, as_json=args.json, keep_going=args.keep_going).main()
+    except SpawnError as error:
+        sys.stderr.write(f"logmesh: {error}\n")
+        return _NOT_FOUND_EXIT
+    except LogMeshError as error:
+        sys.stderr.write(f"logmesh: {error}\n")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="logmesh", description="Run a command on many ranks; see all that they print."
+    )
+    parser.add_argument("--version", action="version", version=f"logmesh_ipy {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="run")
+    run = commands.add_parser(
+        "run",
+        help="run a command once per rank",
+        usage="logmesh run [options] -- COMMAND [ARGS ...]",
+        description="Run a command once per rank, with RANK, LOCAL_RANK, WORLD_SIZE, "
+        "LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT set. Ends with the code of the rank that "
+        "failed first (128 + number for a signal).",
+    )
+    run.add_argument("--procs", "-n", metavar="N", default="1", help="how many ranks (default 1)")
+    run.add_argument("--window", metavar="S", help="group equal lines in windows of S seconds")
+    levels = ", ".join(name for level, name in LEVEL_NAMES.items() if level)
+    run.add_argument("--level", metavar="L", help=f"hide lines that state a lower level ({levels})")
+    run.add_argument("--files", metavar="DIR", help="keep each rank's raw output in this directory")
+    run.add_argument("--json", action="store_true", help="one JSON object per line, on stdout")
+    run.add_argument(
+        "--keep-going", action="store_true", help="let the others run on when a rank has failed"
+    )
+    return parser
+
+
+def _split(words: List[str]) -> tuple[List[str], List[str]]:
+    """The words before ``--`` and the command behind it."""
+    if "--" not in words:
+        return words, []
+    at = words.index("--")
+    return words[:at], words[at + 1 :]
+
+
+def _options(args: argparse.Namespace) -> MeshOptions:
+    if args.json and args.window is not None:
+        raise OptionError("--json gives every line; --window groups lines: choose one")
+    files = os.path.abspath(args.files) if args.files else ""
+    return MeshOptions(
+        procs=check_count(args.procs),
+        window_sec=check_window(args.window),
+        host=HostOptions(files=files),
+    )
+
+
+class _Run:
+    """One ``logmesh run``."""
+
+    def __init__(
+        self,
+        options: MeshOptions,
+        command: List[str],
+        least: int,
+        *,
+        as_json: bool,
+        keep_going: bool,
+    ) -> None:
+        self._options = options
+        self._command = command
+        self._least = least
+        self._as_json = as_json
+        self._keep_going = keep_going
+        self._interrupts = 0
+        self._wake = threading.Event()
+
+    def main(self) -> int:
+        instance = Instance(self._options)
+        instance.store.begin_cell(1)
+        previous = signal.signal(signal.SIGINT, self._interrupted)
+        mesh: Optional[ProcMesh] = None
+        try:
+            mesh = HostMesh(self._options).spawn_procs(
+                self._options.procs, instance=instance, commands_only=True
+            ).get()
+            driver = self._driver(instance.store)
+            try:
+                job = mesh.exec(self._command).get()
+                self._watch(job, driver)
+                job.wait().get()
+                mesh.flush(_STOP_SEC).get()
+            finally:
+                driver.close()
+            if isinstance(driver.error, BrokenPipeError):
+                _silence_stdout()
+                return 128 + signal.SIGPIPE
+            if driver.error is not None:
+                raise LogMeshError(f"the output cannot be written: {driver.error}")
+            return self._exit_code(job)
+        finally:
+            if mesh is not None:
+                mesh.stop(_STOP_SEC).get()
+            instance.close_loop()
+            signal.signal(signal.SIGINT, previous)
+
+    def _driver(self, store: LogStore) -> ViewDriver:
+        view: Any = (
+            JsonView(store, sys.stdout, self._least)
+            if self._as_json
+            else TerminalView(sys.stdout, sys.stderr, least_level=self._least, receipts=False)
+        )
+        window = self._options.window_sec
+        driver = ViewDriver(store, view, lambda: window)
+        driver.on_error = self._wake.set
+        return driver
+
+    def _watch(self, job: Job, driver: ViewDriver) -> None:
+        """Until the job is over: pass interrupts on, end all when one (or our reader) has failed."""
+        handled = 0
+        stopping = False
+        waiting = job.wait()
+        waiting.on_done(self._wake.set)
+        job.on_change(self._wake.set)
+        while not waiting.done():
+            self._wake.wait()
+            self._wake.clear()
+            failed = job.first_failure is not None and not self._keep_going
+            failed = failed or driver.error is not None
+            if self._interrupts > handled:
+                handled = self._interrupts
+                (job.interrupt() if handled == 1 else job.stop())
+            elif failed and not stopping and job.running and not self._interrupts:
+                stopping = True
+                job.stop()
+
+    def _interrupted(self, number: int, frame: object) -> None:
+        self._interrupts += 1
+        self._wake.set()
+
+    def _exit_code(self, job: Job) -> int:
+        if self._interrupts:
+            return 128 + signal.SIGINT
+        rank = job.first_failure
+        if rank is None:
+            return 0
+        if len(job.codes) > 1 or self._as_json:
+            sys.stderr.write(f"logmesh: rank {rank} failed first; {job.describe()}\n")
+        code = job.codes[rank]
+        return code if code > 0 else 128 - code
+
+
+class JsonView:
+    """A view that writes one JSON object per line; reads rows from the store by itself."""
+
+    def __init__(self, store: LogStore, out: TextIO, least_level: int) -> None:
+        self._out = out
+        self._store = store
+        self._filter = LevelFilter(least_level)
+        self._next_row = 0
+
+    def lines(self, cell: int, chunks: Sequence[Any]) -> None:
+        """View: write the rows of the chunks."""
+        out: List[str] = []
+        for row in self._store.lines(self._next_row):
+            self._next_row = row.row + 1
+            level = self._filter.level(row.text)
+            if level is None or level >= self._filter.least:
+                out.append(json.dumps(_as_map(row, level), ensure_ascii=False))
+        if out:
+            self._out.write("\n".join(out) + "\n")
+
+    def groups(self, report: Any) -> None:
+        """View: nothing is grouped."""
+
+    def live(self, cell: int, pending: Any, unfinished: Any) -> None:
+        """View: a line is written when it is whole."""
+
+    def receipt(self, cell: int, text: str, complete: bool) -> None:
+        """View: no receipts between objects."""
+
+    def render(self, *, final: bool) -> bool:
+        """View: push it out."""
+        self._out.flush()
+        return True
+
+    def close(self) -> None:
+        """View: push it out."""
+        self._out.flush()
+
+
+def _as_map(row: Row, level: Optional[int]) -> Dict[str, Any]:
+    moment = datetime.fromtimestamp(row.wall, tz=timezone.utc)
+    return {
+        "time": moment.isoformat(timespec="microseconds"),
+        "host": row.info.hostname,
+        "rank": row.info.rank,
+        "pid": row.info.pid,
+        "stream": row.target.label,
+        "level": None if level is None else level_name(level),
+        "text": row.text.decode(errors="backslashreplace"),
+        "seq": row.seq,
+    }
+
+
+def _silence_stdout() -> None:
+    """The reader of our output is gone (``| head``): have the interpreter's exit not mind."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+

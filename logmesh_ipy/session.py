@@ -1,0 +1,355 @@
+"""What ``%logmesh`` drives: one mesh, its client, the view, the cells. Of one shell.
+
+    off --start--> on --stop, or the shell goes--> off
+
+All that takes time is a coroutine that waits through :meth:`NotebookSession.wait`: with the
+client's loop in a thread it blocks the cell, on the kernel's own loop it is awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any, Callable, List, Optional, TypeVar
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from .cell_flush import CellFlush, CellPublisher, CurrentStream, is_notebook
+from .client import LoggingMeshClient
+from .config import MeshOptions, check_timeout
+from .errors import LoopBlockedError, MeshError, MeshStateError, OptionError
+from .instance import Instance
+from .job import Job
+from .loop import PythonTask
+from .mesh import HostMesh, ProcMesh
+from .model import FlushReport
+from .patterns import level_name
+from .views.base import View, plural
+from .views.driver import ViewDriver
+from .views.plain import PlainView
+from .views.terminal import TerminalView
+
+__all__ = ["MeshInterrupt", "NotebookSession"]
+
+T = TypeVar("T")
+_INTERRUPT_SEC = 3.0
+_TERMINAL_LINES = 2000
+
+
+class MeshInterrupt(KeyboardInterrupt):
+    """The user interrupted a cell that ran on the mesh; ``text`` says where it was."""
+
+    def __init__(self, text: str, details: Optional[List[str]] = None) -> None:
+        super().__init__(text)
+        self._details = details or []
+
+    def _render_traceback_(self) -> List[str]:
+        return [f"KeyboardInterrupt: {self}", *self._details]
+
+
+class NotebookSession:
+    """Everything that is on while a mesh runs in this shell."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        self.mesh: Optional[ProcMesh] = None
+        self.client: Optional[LoggingMeshClient] = None
+        self.options = MeshOptions()
+        self.receipts = "auto"
+        self.last_report: Optional[FlushReport] = None
+        self._instance: Optional[Instance] = None
+        self._cells: Optional[CellFlush] = None
+        self._driver: Optional[ViewDriver] = None
+        self._publisher: Optional[CellPublisher] = None
+        self._cell_used_mesh = False
+        self._known_absent: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- state --------------------------------------------------------------------------------
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a mesh runs."""
+        return self.mesh is not None
+
+    @property
+    def on_kernel_loop(self) -> bool:
+        """Whether waiting must be awaiting."""
+        return self._instance is not None and not self._instance.loop.own_thread
+
+    def require(self, what: str) -> ProcMesh:
+        """The mesh. Raises MeshStateError where none runs."""
+        if self.mesh is None:
+            raise MeshStateError(f"{what}: no mesh runs; start one with `%logmesh start --procs 4`")
+        return self.mesh
+
+    async def wait(self, task: PythonTask[T]) -> T:
+        """The task's result: blocks, or is awaited, as the loop demands."""
+        if self.on_kernel_loop:
+            return await task
+        return task.get()
+
+    # --- start and stop -----------------------------------------------------------------------
+
+    async def start(
+        self, options: MeshOptions, receipts: str, on_progress: Callable[[int, int], None]
+    ) -> ProcMesh:
+        """Bring up a mesh with all that shows it. Raises MeshStateError where one runs."""
+        if self.mesh is not None:
+            raise MeshStateError(
+                f"a mesh of {plural(len(self.mesh), 'proc')} runs already; `%logmesh stop` ends it"
+            )
+        loop: Optional[asyncio.AbstractEventLoop] = None
+        if options.loop == "kernel":
+            if not is_notebook(self.shell):
+                raise OptionError("--loop kernel needs a Jupyter kernel; use --loop thread here")
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                raise OptionError("--loop kernel: the kernel's loop does not run here") from None
+        self.options = options
+        self.receipts = receipts
+        self._instance = Instance(options, loop)
+        self._instance.store.begin_cell(1)
+        try:
+            spawning = HostMesh(options).spawn_procs(
+                options.procs, instance=self._instance, on_progress=on_progress
+            )
+            mesh = await self._wait_or_cancel(spawning)
+            self.client = await self.wait(LoggingMeshClient.spawn(self._instance, mesh))
+            self.client.set_mode(self._instance, True, options.window_sec, options.level)
+        except BaseException:
+            self._instance.close_loop()
+            self._instance = self.client = None
+            raise
+        self.mesh = mesh
+        self._known_absent = set()
+        self._cell_used_mesh = True
+        client = self.client
+        self._driver = ViewDriver(
+            self._instance.store, self._make_view(), lambda: client.aggregate_window_sec
+        )
+        self._cells = CellFlush(self.shell, self._begin_cell, self._end_cell)
+        self._cells.install(running=True)
+        return mesh
+
+    async def stop(self) -> None:
+        """Flush, end the mesh, undo all hooks. Nothing happens where none runs."""
+        mesh, instance = self.mesh, self._instance
+        if mesh is None or instance is None:
+            return
+        try:
+            await self.wait(mesh.stop(self.options.flush_timeout_sec))
+        finally:
+            self._shut_down(instance)
+
+    def stop_now(self) -> None:
+        """Stop from code that cannot await (unloading, exit)."""
+        mesh, instance = self.mesh, self._instance
+        if mesh is None or instance is None:
+            return
+        stopping = mesh.stop(self.options.flush_timeout_sec)
+        try:
+            stopping.get(timeout=5.0)
+        except LoopBlockedError:
+            # On the kernel's own loop it goes on by itself when the cell ends.
+            pass
+        finally:
+            self._shut_down(instance)
+
+    def _shut_down(self, instance: Instance) -> None:
+        if self._cells is not None:
+            self._cells.remove()
+        if self._driver is not None:
+            self._driver.close()
+        instance.close_loop()
+        self.mesh = self.client = self._instance = None
+        self._cells = self._driver = self._publisher = None
+
+    def _make_view(self) -> View:
+        if is_notebook(self.shell):
+            self._publisher = CellPublisher()
+            return PlainView(self._publisher)
+        out, err = CurrentStream("stdout"), CurrentStream("stderr")
+        return TerminalView(out, err, max_lines_per_render=_TERMINAL_LINES)
+
+    # --- running ------------------------------------------------------------------------------
+
+    async def run(self, source: str, ranks: Optional[str], filename: str) -> dict[int, str]:
+        """Run a cell on the procs; texts of results by rank. Raises MeshError, MeshInterrupt."""
+        mesh = self.require("run")
+        chosen = [proc.rank for proc in mesh.select(ranks)]
+        task = mesh.run_cell(source, ranks=chosen, filename=filename)
+        self._cell_used_mesh = True
+        try:
+            return await self.wait(task)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            raise await self._interrupted(mesh, chosen, task) from None
+        finally:
+            await self._show_output(mesh)
+
+    async def _interrupted(
+        self, mesh: ProcMesh, ranks: List[int], task: PythonTask[Any]
+    ) -> MeshInterrupt:
+        """Interrupt the procs' code, give it a moment to end, and say where it was."""
+        mesh.interrupt(ranks)
+        try:
+            if self.on_kernel_loop:
+                await asyncio.wait_for(_as_awaitable(task), _INTERRUPT_SEC)
+            else:
+                task.get(timeout=_INTERRUPT_SEC)
+        except MeshError as error:
+            details = ["", f"[rank {error.rank}] was at:", error.errors[error.rank].traceback]
+            return MeshInterrupt("the code on the procs was interrupted", details)
+        except (TimeoutError, asyncio.TimeoutError):
+            return MeshInterrupt(
+                f"interrupted, but some ranks did not end within {_INTERRUPT_SEC:g} s (C code?); "
+                "what they run next waits for them"
+            )
+        except asyncio.CancelledError:
+            return MeshInterrupt("the code on the procs was interrupted")
+        return MeshInterrupt("interrupted; the code on the procs had just ended")
+
+    async def exec(self, argv: List[str], ranks: Optional[str], background: bool) -> Job:
+        """Run a command beside the procs; waits for its end unless in the background."""
+        mesh = self.require("exec")
+        cell = self._cells.cell if self._cells is not None else None
+        job = await self.wait(mesh.exec(argv, ranks=ranks, cell=cell))
+        self._cell_used_mesh = True
+        if background:
+            if self._publisher is not None and cell is not None:
+                self._publisher.reserve(cell)
+            return job
+        try:
+            await self.wait(job.wait())
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            raise await self._interrupted_job(job) from None
+        finally:
+            await self._show_output(mesh)
+        return job
+
+    async def _interrupted_job(self, job: Job) -> MeshInterrupt:
+        job.interrupt()
+        try:
+            if self.on_kernel_loop:
+                await asyncio.wait_for(_as_awaitable(job.wait()), _INTERRUPT_SEC)
+            else:
+                job.wait().get(timeout=_INTERRUPT_SEC)
+        except (TimeoutError, asyncio.TimeoutError):
+            await self.wait(job.stop())
+        return MeshInterrupt(job.describe())
+
+    def set_mode(
+        self, stream: Optional[bool], window: Optional[float], window_given: bool, level: int
+    ) -> None:
+        """Change the mode; what is not given stays. Without streaming there is no window."""
+        self.require("set_mode")
+        client, instance = self.client, self._instance
+        assert client is not None
+        assert instance is not None
+        streams = client.stream_to_client if stream is None else stream
+        if not window_given:
+            window = client.aggregate_window_sec if streams else None
+        client.set_mode(instance, streams, window, level)
+
+    def mode_text(self) -> str:
+        """The mode in force, in a line."""
+        client = self.client
+        assert client is not None
+        window = client.aggregate_window_sec
+        return ", ".join(
+            (
+                "streaming" if client.stream_to_client else "not streaming (lines stay on the hosts)",
+                "every line" if window is None else f"grouped in windows of {window:g} s",
+                f"level {level_name(client.level)}",
+                "flush after each cell" if self.options.autoflush else "no automatic flush",
+                "kernel's loop" if self.on_kernel_loop else "loop in a thread",
+            )
+        )
+
+    async def flush(self, timeout_sec: Optional[float]) -> FlushReport:
+        """The barrier, and all that it proved on the screen."""
+        mesh = self.require("flush")
+        timeout = self.options.flush_timeout_sec if timeout_sec is None else timeout_sec
+        report = await self.wait(mesh.flush(check_timeout(timeout)))
+        self.last_report = report
+        if self._driver is not None:
+            self._driver.sync()
+        return report
+
+    async def _show_output(self, mesh: ProcMesh) -> None:
+        """Bring the procs' output to the screen before results or errors are shown below it."""
+        if not mesh.stopped:
+            await self.wait(mesh.flush(self.options.flush_timeout_sec))
+        if self._driver is not None:
+            self._driver.sync()
+
+    async def _wait_or_cancel(self, task: PythonTask[T]) -> T:
+        try:
+            return await self.wait(task)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            task.cancel()
+            raise
+
+    # --- cells --------------------------------------------------------------------------------
+
+    def _begin_cell(self, cell: int) -> None:
+        if self._instance is None:
+            return
+        self._cell_used_mesh = self._cell_used_mesh and cell == 1
+        if self._publisher is not None:
+            self._publisher.begin(cell)
+        self._instance.store.begin_cell(cell)
+
+    def _end_cell(self, cell: int) -> None:
+        """The automatic barrier. On the kernel's own loop it is scheduled, not awaited."""
+        mesh = self.mesh
+        if mesh is None or mesh.stopped:
+            return
+        if not self.options.autoflush:
+            self._show(cell, None)
+            return
+        task = mesh.flush(self.options.flush_timeout_sec)
+        if self.on_kernel_loop:
+            later = asyncio.ensure_future(self._end_later(cell, task))
+            self._tasks.add(later)
+            later.add_done_callback(self._tasks.discard)
+            return
+        try:
+            report: Optional[FlushReport] = task.get()
+        except KeyboardInterrupt:
+            report = None
+            sys.stderr.write("logmesh: the barrier was interrupted; %logmesh flush runs it again\n")
+        self._show(cell, report)
+
+    async def _end_later(self, cell: int, task: PythonTask[FlushReport]) -> None:
+        self._show(cell, await task)
+
+    def _show(self, cell: int, report: Optional[FlushReport]) -> None:
+        if self._driver is None or self._instance is None:
+            return
+        self._instance.store.cut_unfinished()
+        lines = self._instance.store.cell_lines(cell)
+        receipt = None
+        if report is not None:
+            self.last_report = report
+            receipt = self._receipt(cell, report, lines)
+        self._driver.sync(receipt)
+        if self._driver.error is not None:
+            sys.stderr.write(f"logmesh: the view has failed: {self._driver.error!r}\n")
+
+    def _receipt(
+        self, cell: int, report: FlushReport, lines: int
+    ) -> Optional[tuple[int, str, bool]]:
+        """The cell's receipt; none for a cell that had nothing to do with the mesh."""
+        news = set(report.exited) - self._known_absent
+        self._known_absent |= set(report.exited)
+        wanted = lines or self._cell_used_mesh or news or not report
+        if self.receipts == "never" or (self.receipts == "auto" and not wanted):
+            return None
+        return cell, report.receipt(lines), bool(report)
+
+
+async def _as_awaitable(task: PythonTask[T]) -> T:
+    return await task
+

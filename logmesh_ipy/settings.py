@@ -1,0 +1,141 @@
+"""``c.LogMesh``: the options as traitlets, for ``ipython_config.py`` and friends.
+
+An option's value comes from, in rising order: its default, the configuration file, the
+environment (``LOGMESH_WINDOW_SEC=3``), the argument of the magic. All end as a
+:class:`~logmesh_ipy.config.MeshOptions`, which checks them.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, Mapping, Optional
+
+from traitlets import Bool, Enum, Float, Int, Unicode
+from traitlets import Union as UnionTrait
+from traitlets.config import Configurable
+
+from .config import HostOptions, MeshOptions, check_count, check_timeout, check_window
+from .config import from_environment as options_in_environment
+from .errors import OptionError
+from .patterns import parse_level
+
+__all__ = ["LogMesh"]
+
+
+class LogMesh(Configurable):
+    """Options of logmesh_ipy."""
+
+    procs = Int(4, help="Number of procs that %logmesh start makes.").tag(config=True)
+    engine = Unicode("local", help="Where bootstraps run.").tag(config=True)
+    window_sec = UnionTrait(
+        [Float(), Unicode()], default_value=None, allow_none=True,
+        help="Aggregation window in seconds (1 or more); None shows every line.",
+    ).tag(config=True)  # fmt: skip
+    level = UnionTrait(
+        [Int(), Unicode()], default_value="INFO", help="Level of Python's root logger in the procs."
+    ).tag(config=True)
+    loop = Enum(
+        ["thread", "kernel"], "thread",
+        help="Where the client runs: a thread of its own, or the kernel's main loop.",
+    ).tag(config=True)  # fmt: skip
+    autoflush = Bool(True, help="Run the barrier after each cell.").tag(config=True)
+    flush_timeout_sec = Float(2.0, help="How long the barrier after a cell may take.").tag(
+        config=True
+    )
+    start_timeout_sec = Float(60.0, help="How long the procs may take to start.").tag(config=True)
+    receipt = Enum(
+        ["auto", "always", "never"], "auto",
+        help="When a cell gets its receipt line; auto: when it used the mesh or something is amiss.",
+    ).tag(config=True)  # fmt: skip
+    files = Unicode("", help="Directory on the hosts for raw log files.").tag(config=True)
+    file_max_bytes = Int(256 << 20, help="Size at which a log file is rotated.").tag(config=True)
+    file_backups = Int(3, help="How many rotated files are kept.").tag(config=True)
+    when_full = Enum(
+        ["spill", "block", "drop_oldest"], "spill",
+        help="What a host does when the client is slow and 4 MiB of a stream wait.",
+    ).tag(config=True)  # fmt: skip
+    max_line_bytes = Int(64 << 10, help="Longer lines are truncated in the store.").tag(config=True)
+    store_memory_bytes = Int(64 << 20, help="Lines in memory; older ones are in a file.").tag(
+        config=True
+    )
+
+    def options(self, arguments: Mapping[str, Any]) -> MeshOptions:
+        """The options in force; ``arguments`` are those given to the magic (None: not given).
+
+        Raises OptionError, and says which variable was wrong where one was.
+        """
+        values: Dict[str, Any] = {name: getattr(self, name) for name in self.trait_names(config=True)}
+        from_environment = options_in_environment(os.environ)
+        values.update(from_environment)
+        values.update({name: value for name, value in arguments.items() if value is not None})
+        try:
+            return _options(values)
+        except OptionError as error:
+            named = [name for name in from_environment if arguments.get(name) is None]
+            if named and _is_fault_of(named, values, arguments, self):
+                variables = ", ".join(f"LOGMESH_{name.upper()}" for name in named)
+                raise OptionError(f"{error} (set in the environment: {variables})") from None
+            raise
+
+    def loop_in_force(self) -> str:
+        """Where the client would run if the magic did not say."""
+        return options_in_environment(os.environ).get("loop", str(self.loop))
+
+    def receipt_policy(self) -> str:
+        """``auto``, ``always`` or ``never``."""
+        policy: str = self.receipt
+        return policy
+
+
+def _is_fault_of(
+    named: list[str], values: Dict[str, Any], arguments: Mapping[str, Any], settings: LogMesh
+) -> bool:
+    """Whether the options would be right without the environment's."""
+    without = {**values, **{name: getattr(settings, name) for name in named if settings.has_trait(name)}}
+    try:
+        _options(without)
+    except OptionError:
+        return False
+    return True
+
+
+def _options(values: Mapping[str, Any]) -> MeshOptions:
+    host = HostOptions(
+        files=str(values["files"]),
+        file_max_bytes=_whole(values, "file_max_bytes"),
+        file_backups=_whole(values, "file_backups"),
+        when_full=str(values["when_full"]),
+    )
+    hosts: Optional[str] = values.get("hosts")
+    return MeshOptions(
+        procs=check_count(values["procs"]),
+        engine=str(values["engine"]),
+        hosts=tuple(part.strip() for part in hosts.split(",") if part.strip()) if hosts else (),
+        window_sec=check_window(values["window_sec"]),
+        level=parse_level(values["level"]),
+        loop=str(values["loop"]),
+        flush_timeout_sec=check_timeout(values["flush_timeout_sec"]),
+        start_timeout_sec=check_timeout(values["start_timeout_sec"]),
+        autoflush=_truth(values["autoflush"]),
+        max_line_bytes=_whole(values, "max_line_bytes"),
+        store_memory_bytes=_whole(values, "store_memory_bytes"),
+        host=host,
+    )
+
+
+def _whole(values: Mapping[str, Any], name: str) -> int:
+    try:
+        return int(values[name])
+    except ValueError:
+        raise OptionError(f"{name} is {values[name]!r}; it must be a whole number") from None
+
+
+def _truth(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off"):
+        return False
+    raise OptionError(f"autoflush is {value!r}; it must be true or false")

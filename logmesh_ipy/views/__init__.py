@@ -1,0 +1,1 @@
+"""Views: render from the store, capped in rate and size."""

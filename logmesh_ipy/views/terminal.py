@@ -1,0 +1,135 @@
+"""Plain text for a terminal or a pipe: lines as they come, groups when their window ends.
+
+Used by ``logmesh run`` and by IPython without a notebook. Colours only on a terminal; stdout
+lines go to ``out``, stderr lines to ``err``.
+"""
+
+from __future__ import annotations
+
+from typing import List, Optional, Sequence, TextIO
+
+from ..aggregator import Report
+from ..model import OutputTarget
+from ..patterns import level_of, mask
+from ..sanitize import to_text
+from ..store import Chunk, OpenLine
+from .base import chunk_lines, group_prefix, line_prefix, marked_text, plural, window_header
+
+__all__ = ["LevelFilter", "TerminalView"]
+
+_COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
+_MAX_CACHE = 10_000
+
+
+class LevelFilter:
+    """Lets lines pass whose level is ``least`` or above; a line without a level passes too.
+
+    Levels are looked up once per masked line.
+    """
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+        self._levels: dict[bytes, Optional[int]] = {}
+
+    def passes(self, text: bytes) -> bool:
+        """Whether the line is to be shown."""
+        if not self.least:
+            return True
+        level = self.level(text)
+        return level is None or level >= self.least
+
+    def level(self, text: bytes) -> Optional[int]:
+        """The level that the line states, if any."""
+        key = mask(text[:256])[0] if text else b""
+        if key not in self._levels:
+            if len(self._levels) >= _MAX_CACHE:
+                self._levels.clear()
+            self._levels[key] = level_of(text)
+        return self._levels[key]
+
+
+class TerminalView:
+    """A :class:`~logmesh_ipy.views.base.View` that prints. ``receipts``: print them to ``err``."""
+
+    def __init__(
+        self,
+        out: TextIO,
+        err: TextIO,
+        *,
+        least_level: int = 0,
+        receipts: bool = True,
+        max_lines_per_render: Optional[int] = None,
+    ) -> None:
+        self._streams = {OutputTarget.STDOUT: out, OutputTarget.STDERR: err}
+        self._colour = {target: _is_terminal(s) for target, s in self._streams.items()}
+        self._filter = LevelFilter(least_level)
+        self._receipts = receipts
+        self._most = max_lines_per_render
+
+    def lines(self, cell: int, chunks: Sequence[Chunk]) -> None:
+        """View: print them, in order; runs of one stream in one write."""
+        hidden = 0
+        if self._most is not None:
+            hidden = max(0, sum(chunk.count for chunk in chunks) - self._most)
+        if hidden:
+            self._write(OutputTarget.STDOUT, [f"{plural(hidden, 'line')} not shown here"])
+        for chunk in chunks:
+            leave = min(hidden, chunk.count)
+            hidden -= leave
+            prefix = self._prefix(line_prefix(chunk.info, chunk.target), chunk)
+            keep = self._colour[chunk.target]
+            shown: List[str] = []
+            for text, mark in chunk_lines(chunk, chunk.count - leave):
+                if self._filter.passes(text):
+                    marked, note = marked_text(text, mark)
+                    shown.append(f"{prefix} {to_text(marked, keep_sgr=keep)}{note}")
+            self._write(chunk.target, shown)
+
+    def groups(self, report: Report) -> None:
+        """View: one header for the window, one line per group."""
+        groups = [group for group in report.groups if self._filter.passes(group.text)]
+        if not groups:
+            return
+        self._write(OutputTarget.STDOUT, [window_header(report)])
+        for group in groups:
+            prefix = group_prefix(group.folded_ranks, group.job, group.target, group.count)
+            keep = self._colour[group.target]
+            self._write(group.target, [f"{prefix} {to_text(group.shown, keep_sgr=keep)}"])
+        if report.others:
+            text = f"{plural(report.others, 'line')} of other kinds not shown here"
+            self._write(OutputTarget.STDOUT, [text])
+
+    def live(self, cell: int, pending: Optional[Report], unfinished: Sequence[OpenLine]) -> None:
+        """View: a terminal shows an unfinished line when its stream or its cell has ended."""
+
+    def receipt(self, cell: int, text: str, complete: bool) -> None:
+        """View: print it."""
+        if self._receipts:
+            self._write(OutputTarget.STDERR, [text])
+
+    def render(self, *, final: bool) -> bool:
+        """View: push it out."""
+        for stream in self._streams.values():
+            stream.flush()
+        return True
+
+    def close(self) -> None:
+        """View: push it out."""
+        self.render(final=True)
+
+    def _prefix(self, prefix: str, chunk: Chunk) -> str:
+        if not self._colour[chunk.target]:
+            return prefix
+        colour = _COLOURS[chunk.info.rank % len(_COLOURS)]
+        return f"\x1b[{colour}m{prefix}\x1b[0m"
+
+    def _write(self, target: OutputTarget, lines: List[str]) -> None:
+        if lines:
+            self._streams[target].write("\n".join(lines) + "\n")
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):
+        return False
