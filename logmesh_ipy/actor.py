@@ -19,7 +19,8 @@ class Actor:
     """Base of LogForwardActor, LoggerRuntimeActor and LogClientActor.
 
     A subclass registers a handler per message class with :meth:`on`; a message of another class
-    is a TypeError at ``tell``.
+    is a TypeError at ``tell``. What a handler raises goes to the ``tell`` that ran it; the
+    messages behind it are worked off on the loop's next turn.
     """
 
     def __init__(self) -> None:
@@ -34,9 +35,21 @@ class Actor:
 
     def tell(self, message: object) -> None:
         """Put a message into the mailbox, and work it off unless that is being done."""
+        self._check(message)
+        self._mailbox.append(message)
+        if not self._working:
+            self._work()
+
+    def tell_from_thread(self, message: object) -> None:
+        """``tell`` from any thread; returns before the message is handled."""
+        self._check(message)
+        self.loop.call_soon_threadsafe(self.tell, message)
+
+    def _check(self, message: object) -> None:
         if type(message) not in self._handlers:
             raise TypeError(f"{type(self).__name__} does not handle {type(message).__qualname__}")
-        self._mailbox.append(message)
+
+    def _work(self) -> None:
         if self._working:
             return
         self._working = True
@@ -46,7 +59,5 @@ class Actor:
                 self._handlers[type(message)](message)
         finally:
             self._working = False
-
-    def tell_from_thread(self, message: object) -> None:
-        """``tell`` from any thread; returns before the message is handled."""
-        self.loop.call_soon_threadsafe(self.tell, message)
+            if self._mailbox:
+                self.loop.call_soon(self._work)

@@ -170,7 +170,10 @@ class DrainTracker:
         return True
 
     def flushed(self, version: int) -> bool:
-        """The proc's stdio is flushed: the pipes may be asked. True when nothing is to be drained."""
+        """The proc's stdio is flushed: the pipes may be asked.
+
+        True when there is nothing to drain: post the marker.
+        """
         if version not in self._flushing:
             return False
         self._flushing.discard(version)
@@ -189,6 +192,11 @@ class DrainTracker:
             return False
         del self._waiting[version]
         return True
+
+    def restart(self) -> None:
+        """All senders connect again: what they had drained may have been lost on the way."""
+        for waiting in self._waiting.values():
+            waiting.update(self.parents)
 
     def open_versions(self, target: int) -> Tuple[int, ...]:
         """The versions to ask a sender for that has just connected (again)."""

@@ -22,6 +22,7 @@ from typing import Any, Callable, Dict, List, Optional
 from . import procs
 from .channel import Connection, dial
 from .config import HostOptions
+from .errors import LogMeshError
 from .file_appender import check_directory
 from .handshake import Role
 from .managed_proc import ManagedProc
@@ -36,6 +37,7 @@ _STARTING_TICK_SEC = 0.005
 _TICK_SEC = 0.1
 _STARTING_SEC = 10.0
 _TEE_BYTES = 4 << 20
+_LAST_SEC = 0.5
 
 
 class _Tee:
@@ -43,28 +45,46 @@ class _Tee:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Optional[bytes]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
         self._waiting = 0
         self.dropped_bytes = 0
-        threading.Thread(target=self._write, name=f"tee-{fd}", daemon=True).start()
+        self._thread = threading.Thread(target=self._write, name=f"tee-{fd}", daemon=True)
+        self._thread.start()
+
+    @property
+    def warning(self) -> Optional[str]:
+        """How much could not be written, if any."""
+        dropped = self.dropped_bytes
+        return f"tee to fd {self._fd}: {dropped:,} bytes not written" if dropped else None
 
     def __call__(self, data: bytes) -> None:
-        if self._waiting + len(data) > _TEE_BYTES:
-            self.dropped_bytes += len(data)
-            return
-        self._waiting += len(data)
+        with self._lock:
+            if self._waiting + len(data) > _TEE_BYTES:
+                self.dropped_bytes += len(data)
+                return
+            self._waiting += len(data)
         self._queue.put(data)
+
+    def close(self) -> None:
+        """Write what waits, for a moment at most."""
+        self._queue.put(None)
+        self._thread.join(_LAST_SEC)
 
     def _write(self) -> None:
         while True:
             data = self._queue.get()
+            if data is None:
+                return
+            view = memoryview(data)
             try:
-                view = memoryview(data)
                 while view:
                     view = view[os.write(self._fd, view) :]
             except OSError:
-                self.dropped_bytes += len(data)
-            self._waiting -= len(data)
+                pass
+            with self._lock:
+                self.dropped_bytes += len(view)
+                self._waiting -= len(data)
 
 
 class BootstrapProcManager:
@@ -86,18 +106,23 @@ class BootstrapProcManager:
         self._started_at = 0.0
         self._beats = 0.0
         self._responder: Optional[Responder] = None
-        self._tees: Dict[OutputTarget, Callable[[bytes], None]] = (
+        self._parent: Optional[int] = config.get("parent")
+        self._tees: Dict[OutputTarget, _Tee] = (
             {target: _Tee(int(target)) for target in STREAMS} if self._options.tee else {}
         )
 
     async def run(self) -> None:
         """Serve until the client goes or says stop; then leave nothing behind."""
+        loop = asyncio.get_running_loop()
         procs.become_subreaper()
         procs.raise_file_limit()
-        self._reaper.start()
         if self._options.files:
             check_directory(self._options.files)
-        ticker = asyncio.get_running_loop().create_task(self._tick())
+        self._reaper.start()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._orphaned)
+        ticker = loop.create_task(self._tick())
+        watch = procs.watch_process(self._parent, self._orphaned) if self._parent else None
         try:
             await dial(self._uplink_address, self, self._token, Role.BOOTSTRAP, self._name)
             await self._stopping.wait()
@@ -105,8 +130,12 @@ class BootstrapProcManager:
             ticker.cancel()
             self._reaper.stop()
             procs.kill_descendants(os.getpid())
+            if watch is not None:
+                watch()
             for managed in self._procs.values():
                 managed.close()
+            for tee in self._tees.values():
+                tee.close()
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
@@ -121,6 +150,10 @@ class BootstrapProcManager:
 
     def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
         """Handler protocol: the kernel is gone."""
+        self._orphaned()
+
+    def _orphaned(self) -> None:
+        """Nobody will tell this host to stop: end all, and remove what the kernel left too."""
         if not self._stopping.is_set():
             shutil.rmtree(self._session_directory, ignore_errors=True)
         self._stopping.set()
@@ -128,25 +161,36 @@ class BootstrapProcManager:
     # --- what the client asks -----------------------------------------------------------------
 
     def spawn(
-        self, procs: List[Dict[str, Any]], environ: Dict[str, str], cwd: Optional[str]
+        self,
+        procs: List[Dict[str, Any]],
+        environ: Dict[str, str],
+        cwd: Optional[str],
+        argv: Optional[List[str]] = None,
     ) -> Dict[str, Any]:
-        """Start processes; per proc its pid, or why it could not be started."""
+        """Start processes; per proc its pid, or why it could not be started.
+
+        Without ``argv`` they are procs of the mesh.
+        """
         self._started_at = asyncio.get_running_loop().time()
         started: Dict[str, int] = {}
         failed: Dict[str, str] = {}
         for spec in procs:
             try:
-                managed = self._spawn(spec, environ, cwd)
+                managed = self._spawn(spec, environ, cwd, argv)
             except (OSError, ValueError) as error:
-                failed[str(spec["proc"])] = _words(error, spec.get("argv"))
+                failed[str(spec["proc"])] = _words(error, argv, cwd)
             else:
                 started[str(spec["proc"])] = managed.pid
         return {"started": started, "failed": failed}
 
     def _spawn(
-        self, spec: Dict[str, Any], environ: Dict[str, str], cwd: Optional[str]
+        self,
+        spec: Dict[str, Any],
+        environ: Dict[str, str],
+        cwd: Optional[str],
+        argv: Optional[List[str]],
     ) -> ManagedProc:
-        proc, argv = spec["proc"], spec.get("argv")
+        proc = spec["proc"]
         child_environ = {**os.environ, **environ, **spec["environ"]}
         child_environ[procs.SESSION_VARIABLE] = self._session
         address: Optional[str] = None
@@ -209,16 +253,29 @@ class BootstrapProcManager:
                     break
                 await asyncio.sleep(0.01)
         killed = procs.kill_descendants(os.getpid())
+        await self._last_words()
         asyncio.get_running_loop().call_later(0.02, self._stopping.set)
         return {"killed": killed}
+
+    async def _last_words(self) -> None:
+        """Wait until the client has all that was written up to the end; a moment at most."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _LAST_SEC
+        while loop.time() < deadline:
+            for managed in self._procs.values():
+                managed.tick(loop.time())
+            if all(managed.closed for managed in self._procs.values()):
+                return
+            await asyncio.sleep(_STARTING_TICK_SEC)
 
     def peek(self, proc: int, target: int, lines: int) -> List[bytes]:
         """The last lines of a stream, oldest first; also in silent mode."""
         managed = self._procs.get(proc)
         if managed is None:
             raise ValueError(f"there is no proc {proc}")
-        managed.fwders[OutputTarget(target)].read_available()
-        return managed.fwders[OutputTarget(target)].recent.peek(lines)
+        fwder = managed.fwders[OutputTarget(target)]
+        fwder.read_available()
+        return fwder.recent.peek(lines)
 
     def status(self) -> Dict[str, Any]:
         """Per proc: exit code, forwarder, and per stream what was written and what waits."""
@@ -239,10 +296,15 @@ class BootstrapProcManager:
                     for target, sender in managed.senders.items()
                 },
                 "files": {t.label: file.path for t, file in managed.files.items()},
-                "warnings": [file.warning for file in managed.files.values() if file.warning],
+                "warnings": self._warnings(managed),
             }
             for proc, managed in self._procs.items()
         }
+
+    def _warnings(self, managed: ManagedProc) -> List[str]:
+        found = [file.warning for file in managed.files.values()]
+        found += [tee.warning for tee in self._tees.values()]
+        return [warning for warning in found if warning]
 
     # --- inside -------------------------------------------------------------------------------
 
@@ -280,17 +342,24 @@ class BootstrapProcManager:
             await asyncio.sleep(_STARTING_TICK_SEC if soon else _TICK_SEC)
 
 
-def _words(error: Exception, argv: Optional[List[str]]) -> str:
+def _words(error: Exception, argv: Optional[List[str]], cwd: Optional[str]) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or (argv or ['?'])[0]}: {error.strerror}"
+        # Popen names the directory where that is what is missing.
+        what = error.filename or (argv or [sys.executable])[0]
+        where = " (the working directory)" if cwd is not None and what == cwd else ""
+        return f"{what}{where}: {error.strerror}"
     return str(error)
 
 
 def main() -> None:
     """Entry point of the program."""
+    # A handler, not SIG_IGN, which the procs would inherit: no job could be interrupted then.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
     config = read_config(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(BootstrapProcManager(config).run())
+    try:
+        asyncio.run(BootstrapProcManager(config).run())
+    except LogMeshError as error:
+        sys.exit(f"logmesh_ipy: {error}")
 
 
 if __name__ == "__main__":

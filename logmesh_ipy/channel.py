@@ -10,6 +10,8 @@ within ``HANDSHAKE_SEC`` and 4 KiB.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import socket
 import stat
@@ -20,7 +22,15 @@ from typing import Callable, Optional, Protocol, Set, Tuple
 from ._version import __version__
 from .errors import AddressInUseError, HandshakeError, ProtocolError, TransportError
 from .handshake import NONCE_BYTES, ClientHandshake, Role, ServerHandshake
-from .wire import MAX_FRAME_BYTES, MAX_HELLO_BYTES, FrameDecoder, Message, Refused, decode, encode
+from .wire import (
+    MAX_FRAME_BYTES,
+    MAX_HELLO_BYTES,
+    FrameDecoder,
+    Message,
+    Refused,
+    decode_handshake,
+    encode,
+)
 
 __all__ = [
     "HANDSHAKE_SEC",
@@ -91,6 +101,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The loop's hook."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         sock = transport.get_extra_info("socket")
@@ -100,6 +111,7 @@ class Connection(asyncio.Protocol):
             self.made.set_result(None)
 
     def data_received(self, data: bytes) -> None:
+        """The loop's hook: hand on each frame that is complete."""
         try:
             for kind, body in self._decoder.feed(data):
                 self.handler.frame_received(self, kind, body)
@@ -109,7 +121,15 @@ class Connection(asyncio.Protocol):
             self.abort(error)
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
-        self._transport = None
+        """The loop's hook. The socket is shut down, not only closed.
+
+        A process that the user forked holds a copy of it, and the peer would never see its end.
+        """
+        transport, self._transport = self._transport, None
+        sock = None if transport is None else transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
         self.error = self.error or exc
         self.handler.connection_lost(self, self.error)
 
@@ -133,7 +153,7 @@ class _ServerGate:
         )
 
     def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
-        answer = self._handshake.receive(decode(kind, body))
+        answer = self._handshake.receive(decode_handshake(kind, body))
         connection.send(answer)
         if isinstance(answer, Refused):
             connection.close()
@@ -167,6 +187,10 @@ class _Accepted(Connection):
             self._server.refused += 1
             self.handler = _NOBODY
             self.abort(HandshakeError(f"a peer of user {uid}"))
+            return
+        if self._server.closed:
+            self.handler = _NOBODY
+            self.abort()
             return
         self._server.connections.add(self)
         if self._gate is not None:
@@ -202,7 +226,7 @@ class _DialGate:
 
     def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
         try:
-            answer = self._handshake.receive(decode(kind, body))
+            answer = self._handshake.receive(decode_handshake(kind, body))
         except ProtocolError as error:
             if not self.done.done():
                 self.done.set_exception(error)
@@ -217,8 +241,8 @@ class _DialGate:
 
     def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
         if not self.done.done():
-            reason = error or HandshakeError("closed by the server during the handshake")
-            self.done.set_exception(reason)
+            # Not a refusal: a client that was too busy to answer in time closes as well.
+            self.done.set_exception(error or TransportError("closed during the handshake"))
 
 
 class Server:
@@ -229,10 +253,19 @@ class Server:
         self.accept = accept
         self.connections: Set[Connection] = set()
         self.refused = 0
+        self.closed = False
         self._server: Optional[asyncio.AbstractServer] = None
+
+    async def listen(self, token: Optional[bytes]) -> None:
+        """Begin to accept. Raises what :func:`serve` does."""
+        sock = _bind(parse_address(self.address))
+        self._server = await asyncio.get_running_loop().create_unix_server(
+            lambda: _Accepted(self, token), sock=sock, backlog=4096
+        )
 
     def close(self) -> None:
         """Stop listening, close all connections, remove the socket."""
+        self.closed = True
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -244,14 +277,12 @@ class Server:
 async def serve(
     address: str, accept: Callable[[Connection], Handler], token: Optional[bytes] = None
 ) -> Server:
-    """Listen on ``unix:/path``. Raises AddressInUseError where a living process serves it."""
-    path = parse_address(address)
+    """Listen on ``unix:/path``; a socket that nobody serves any more is taken over.
+
+    Raises AddressInUseError where a living process serves it, TransportError where it cannot be.
+    """
     server = Server(address, accept)
-    sock = _bind(path)
-    loop = asyncio.get_running_loop()
-    server._server = await loop.create_unix_server(
-        lambda: _Accepted(server, token), sock=sock, backlog=4096
-    )
+    await server.listen(token)
     return server
 
 
@@ -264,7 +295,8 @@ async def dial(
 ) -> Connection:
     """Connect, and prove both ends where there is a token.
 
-    Raises TransportError when nobody answers, HandshakeError when the wrong one does.
+    Raises TransportError when nobody answers or not in time, HandshakeError when the wrong one
+    does.
     """
     path = parse_address(address)
     loop = asyncio.get_running_loop()
@@ -276,10 +308,14 @@ async def dial(
     try:
         _, connection = await loop.create_unix_connection(lambda: Connection(first), path)
     except OSError as error:
-        raise TransportError(error.errno, f"cannot connect to {address}: {error.strerror}") from None
+        reason = f"cannot connect to {address}: {error.strerror}"
+        raise TransportError(error.errno, reason) from None
     if gate is not None:
         try:
             await asyncio.wait_for(gate.done, HANDSHAKE_SEC)
+        except asyncio.TimeoutError:
+            connection.abort()
+            raise TransportError(f"{address} did not answer within {HANDSHAKE_SEC:g} s") from None
         except BaseException:
             connection.abort()
             raise
@@ -311,7 +347,8 @@ def _bind(path: str) -> socket.socket:
             sock.bind(path)
         except OSError:
             if _is_alive(path):
-                raise AddressInUseError(f"unix:{path} is already served by another process") from None
+                words = f"unix:{path} is already served by another process"
+                raise AddressInUseError(errno.EADDRINUSE, words) from None
             _unlink_socket(path)
             sock.bind(path)
         os.chmod(path, 0o600)

@@ -64,7 +64,7 @@ class LoggingMeshClient:
                 f"{aggregate_window_sec} while stream_to_client is False; pass None for the "
                 "window, or stream"
             )
-        self.proc_mesh._check_open("set_mode")
+        self.proc_mesh.check_open("set_mode")
         self.stream_to_client = bool(stream_to_client)
         self.aggregate_window_sec = window
         self.level = level

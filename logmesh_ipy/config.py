@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Dict, Mapping, Optional, Tuple
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Dict, Mapping, Optional, Set, Tuple
 
 from .errors import OptionError
 from .model import fold_ranks
@@ -55,8 +55,17 @@ class HostOptions:
                 "'drop_oldest'"
             )
         for name in ("file_max_bytes", "window_bytes", "spool_max_bytes", "recent_bytes"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} is {getattr(self, name)}; it must be 1 or more bytes")
+            _check_whole(name, getattr(self, name), 1, "1 or more bytes")
+        _check_whole("file_backups", self.file_backups, 0, "0 or more files")
+        for name in ("files", "files_basename"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or "\0" in value:
+                raise OptionError(f"{name} is {value!r}; it must be a path")
+        if not self.files_basename or "/" in self.files_basename:
+            raise OptionError(
+                f"files_basename is {self.files_basename!r}; it must be the beginning of a file's "
+                "name, such as 'logmesh'"
+            )
 
     def to_map(self) -> Dict[str, Any]:
         """For the wire."""
@@ -84,21 +93,32 @@ class MeshOptions:
     autoflush: bool = True
     max_line_bytes: int = 64 << 10
     store_memory_bytes: int = 64 << 20
-    host: HostOptions = HostOptions()
+    host: HostOptions = field(default_factory=HostOptions)
 
     def __post_init__(self) -> None:
-        check_count(self.procs)
-        check_window(self.window_sec)
+        for name, checked in (
+            ("procs", check_count(self.procs)),
+            ("window_sec", check_window(self.window_sec)),
+            ("flush_timeout_sec", check_timeout(self.flush_timeout_sec, "flush_timeout_sec")),
+            ("start_timeout_sec", check_timeout(self.start_timeout_sec, "start_timeout_sec")),
+        ):
+            object.__setattr__(self, name, checked)
         check_level(self.level)
-        check_timeout(self.flush_timeout_sec)
         if self.loop not in ("thread", "kernel"):
             raise OptionError(f"loop is {self.loop!r}; allowed are 'thread' (default) and 'kernel'")
-        if self.max_line_bytes < 16:
-            raise OptionError(f"max_line_bytes is {self.max_line_bytes}; it must be 16 or more")
+        _check_whole("max_line_bytes", self.max_line_bytes, 16, "16 or more")
+        _check_whole("store_memory_bytes", self.store_memory_bytes, 1, "1 or more bytes")
 
     def but(self, **changes: Any) -> MeshOptions:
         """A copy with some options changed."""
         return replace(self, **changes)
+
+
+def _check_whole(name: str, value: object, least: int, allowed: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise OptionError(f"{name} is {value!r}; it must be a whole number, {allowed}")
+    if value < least:
+        raise OptionError(f"{name} is {value}; it must be {allowed}")
 
 
 def check_count(procs: object) -> int:
@@ -120,7 +140,7 @@ def check_window(window: object) -> Optional[float]:
         return None
     try:
         seconds = float(window) if isinstance(window, (int, float, str)) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         seconds = math.nan
     if math.isnan(seconds) or isinstance(window, bool):
         raise OptionError(f"window is {window!r}; it must be a number of seconds, or none")
@@ -139,29 +159,31 @@ def check_level(level: object) -> int:
     return level
 
 
-def check_timeout(timeout: object) -> float:
-    """Seconds to wait, more than 0."""
+def check_timeout(timeout: object, name: str = "timeout") -> float:
+    """Seconds to wait, more than 0; ``name`` is what the message calls them."""
     try:
         seconds = float(timeout) if isinstance(timeout, (int, float, str)) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         seconds = math.nan
     if isinstance(timeout, bool) or not 0 < seconds < math.inf:
-        raise OptionError(f"timeout is {timeout!r}; it must be a number of seconds above 0")
+        raise OptionError(f"{name} is {timeout!r}; it must be a number of seconds above 0")
     return seconds
 
 
-_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?\Z")
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?\Z")
 
 
 def parse_ranks(text: Optional[str], size: int) -> Tuple[int, ...]:
     """``0-3,8`` to ranks, each below ``size``; None means all. Raises OptionError."""
     if text is None:
         return tuple(range(size))
-    ranks = set()
+    ranks: Set[int] = set()
     for part in text.split(","):
         match = _RANGE.match(part.strip())
         if match is None:
-            raise OptionError(f"ranks {text!r}: {part.strip()!r} is neither a rank nor a range like 0-3")
+            raise OptionError(
+                f"ranks {text!r}: {part.strip()!r} is neither a rank nor a range like 0-3"
+            )
         first = int(match[1])
         last = first if match[2] is None else int(match[2])
         if last < first:

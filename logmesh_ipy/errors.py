@@ -12,6 +12,7 @@ __all__ = [
     "AddressInUseError",
     "CommandError",
     "HandshakeError",
+    "LogMeshError",
     "LoopBlockedError",
     "MeshError",
     "MeshStateError",
@@ -24,7 +25,10 @@ __all__ = [
 
 
 class LogMeshError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. IPython shows them in a line, without local frames."""
+
+    def _render_traceback_(self) -> List[str]:
+        return [f"{type(self).__name__}: {self}"]
 
 
 class OptionError(LogMeshError, ValueError):

@@ -39,13 +39,14 @@ class ServerHandshake:
     """The accepting side: ``start()`` gives the first frame, ``receive`` the answer.
 
     After ``receive`` returned a Welcome, ``peer`` is (role, name); after a Refused the
-    connection must be closed.
+    connection must be closed. One Hello is judged, right or wrong: there is no second try.
     """
 
     def __init__(self, token: bytes, nonce: bytes, package: str) -> None:
         self._token = token
         self._nonce = nonce
         self._package = package
+        self._judged = False
         self.peer: Optional[Tuple[Role, str]] = None
 
     def start(self) -> Challenge:
@@ -54,6 +55,9 @@ class ServerHandshake:
 
     def receive(self, message: Message) -> Union[Welcome, Refused]:
         """Judge the peer's Hello."""
+        if self._judged:
+            return Refused(reason="the handshake is over")
+        self._judged = True
         if type(message) is not Hello:
             return Refused(reason="the first frame must be a Hello")
         if message.version != WIRE_VERSION:

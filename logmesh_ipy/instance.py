@@ -15,7 +15,7 @@ import socket
 import tempfile
 import threading
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional
+from typing import Callable, Dict, Optional
 
 from .channel import Connection, Handler, Server, serve
 from .config import MeshOptions
@@ -28,6 +28,7 @@ from .store import LogStore
 
 __all__ = ["Context", "Instance", "context"]
 
+_END_SEC = 1.0
 HandlerFactory = Callable[[Connection], Handler]
 
 
@@ -52,6 +53,18 @@ class Instance:
         self._next_proc = 0
         self._next_host = 0
         self.closed = False
+        self._ending: Optional[asyncio.Task[None]] = None
+        self._pid = os.getpid()
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a client actor."""
+        return self._actor is not None
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child's copy: the loop and the procs are its parent's."""
+        return os.getpid() != self._pid
 
     @property
     def actor(self) -> LogClientActor:
@@ -84,9 +97,20 @@ class Instance:
         if self._server is not None:
             self._server.close()
         shutil.rmtree(self.directory, ignore_errors=True)
+        if self.loop.own_thread:
+            self._ending = asyncio.ensure_future(self._end_loop())
+
+    async def _end_loop(self) -> None:
+        """End the loop's own thread when what still runs on it has told its result."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=_END_SEC)
+        for _ in range(3):  # Results reach their waiting threads in callbacks of the tasks.
+            await asyncio.sleep(0)
+        self.loop.close()
 
     def close_loop(self) -> None:
-        """After the last release: end the loop's thread. Not from that thread itself."""
+        """After the last release: wait for the end of the loop's thread. Not from that thread."""
         if self.closed:
             self.loop.close()
 
@@ -132,8 +156,15 @@ class Context:
     actor_instance: Instance
 
 
-_lock = threading.Lock()
-_current: Optional[Instance] = None
+class _Current:
+    """This process's instance."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.instance: Optional[Instance] = None
+
+
+_current = _Current()
 
 
 def context(
@@ -143,22 +174,18 @@ def context(
 
     ``options`` and ``loop`` hold for a new one only.
     """
-    global _current
-    with _lock:
-        if _current is None or _current.closed:
-            _current = Instance(options or MeshOptions(), loop)
-        return Context(_current)
+    with _current.lock:
+        if _current.instance is None or _current.instance.closed:
+            _current.instance = Instance(options or MeshOptions(), loop)
+        return Context(_current.instance)
 
 
 def open_instance() -> Optional[Instance]:
     """The instance if there is one that is not closed."""
-    return None if _current is None or _current.closed else _current
+    instance = _current.instance
+    return None if instance is None or instance.closed else instance
 
 
-def _after_fork(*_: Any) -> None:
-    """A forked child has neither the loop's thread nor a right to its sockets."""
-    global _current
-    _current = None
-
-
-os.register_at_fork(after_in_child=_after_fork)
+# A forked child has neither the loop's thread nor a right to its sockets; the lock may be held
+# by a thread that it does not have.
+os.register_at_fork(after_in_child=_current.__init__)  # type: ignore[misc]

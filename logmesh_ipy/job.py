@@ -36,6 +36,7 @@ class Job:
         self._codes: Dict[int, int] = {}
         self._first_failure: Optional[int] = None
         self._over = asyncio.Event()
+        self._on_change: Callable[[], None] = lambda: None
 
     @property
     def codes(self) -> Dict[int, int]:
@@ -67,6 +68,10 @@ class Job:
         """SIGTERM, after two seconds SIGKILL; the codes by rank."""
         return self._instance.loop.submit(self._stop())
 
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Have ``call()`` called on the client's loop when one of its processes has ended."""
+        self._on_change = call
+
     def note_exit(self, source: int, code: int) -> None:
         """Called on the loop when a process has ended."""
         if source not in self.rank_of or source in self._codes:
@@ -76,6 +81,7 @@ class Job:
             self._first_failure = self.rank_of[source]
         if not self.running:
             self._over.set()
+        self._on_change()
 
     def open_sources(self) -> List[int]:
         """Sources that run, or whose output has not wholly arrived."""
@@ -118,9 +124,7 @@ class Job:
 
     def _signal(self, number: int) -> PythonTask[List[int]]:
         async def send() -> List[int]:
-            reached: List[int] = await self._call(
-                "signal", procs=list(self.rank_of), number=number
-            )
+            reached: List[int] = await self._call("signal", procs=list(self.rank_of), number=number)
             return reached
 
         return self._instance.loop.submit(send())

@@ -1,12 +1,12 @@
-"""Bytes cut anywhere to whole lines, in bounded memory. Sans-IO; used by the store.
+r"""Bytes cut anywhere to whole lines, in bounded memory. Sans-IO; used by the store.
 
-A line ends with ``\\n`` and nothing else: NUL, ``\\r``, U+2028 and invalid UTF-8 are bytes like
+A line ends with ``\n`` and nothing else: NUL, ``\r``, U+2028 and invalid UTF-8 are bytes like
 any other. The result does not depend on where the input was cut. Work is per chunk, not per
 line: only lines longer than ``max_line_bytes`` are touched one by one.
 
 A longer line keeps its first ``max_line_bytes`` bytes; if it holds carriage returns (a progress
 bar that rewrites itself for hours) it keeps what a terminal would show at last: the text behind
-its last ``\\r``. Both are marked with the line's true length.
+its last ``\r``. Both are marked with the line's true length.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class LineMark:
 
 @dataclass(slots=True)
 class Lines:
-    """``count`` lines in ``data``, each closed by ``\\n``; ``marks`` name the special ones."""
+    r"""``count`` lines in ``data``, each closed by ``\n``; ``marks`` name the special ones."""
 
     data: bytes = b""
     count: int = 0

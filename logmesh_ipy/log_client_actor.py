@@ -113,9 +113,7 @@ class LogClientActor(Actor):
         record = self.records[info.proc] = ProcRecord(info, has_runtime)
         return record
 
-    def set_mode(
-        self, procs: Iterable[int], stream_to_client: bool, level: Optional[int]
-    ) -> None:
+    def set_mode(self, procs: Iterable[int], stream_to_client: bool, level: Optional[int]) -> None:
         """Tell forwarders and runtime actors; who attaches later is told then."""
         for proc in procs:
             record = self.records[proc]
@@ -217,16 +215,22 @@ class LogClientActor(Actor):
             record.info = replace(
                 record.info, pid=message.pid, hostname=message.hostname or record.info.hostname
             )
-        for ledger in record.ledgers.values():
-            ledger.begin(message.epoch)
+        for target, ledger in record.ledgers.items():
+            lines, size = ledger.begin(message.epoch)
+            if size:
+                self._note_gap(record.info, target, lines, size, "an earlier life of the streams")
+                self._sink.leave_out(record.info, target, ends_line=False)
+        # Before Resume: in silent mode not one batch may pass a forwarder that is new.
+        self._send_mode(record)
         connection.send(
             Resume(
-                proc=message.proc, epoch=message.epoch, generation=message.generation,
+                proc=message.proc,
+                epoch=message.epoch,
+                generation=message.generation,
                 next_stdout=record.ledgers[OutputTarget.STDOUT].next_seq,
                 next_stderr=record.ledgers[OutputTarget.STDERR].next_seq,
-            )  # fmt: skip
+            )
         )
-        self._send_mode(record)
         for version in self._flushes.to_ask_again(message.proc):
             connection.send(LogForwardMessage.ForceSyncFlush(version=version))
         record.on_attach()
@@ -264,9 +268,11 @@ class LogClientActor(Actor):
                 self._note_gap(record.info, target, message.lines, message.size, message.reason)
                 self._sink.leave_out(record.info, target, message.ends_line)
             self._ack_soon(record, target, 0)
-        elif type(message) is End and ledger.accept_end(message.epoch, message.seq):
-            self._sink.end(record.info, target)
-            self._settle_if_done(record)
+        elif type(message) is End:
+            if ledger.accept_end(message.epoch, message.seq):
+                self._sink.end(record.info, target)
+                self._settle_if_done(record)
+            self._ack_soon(record, target, 0)
 
     def _flushed(self, connection: Connection, message: Flushed) -> None:
         if self._record(connection, message.proc) is not None:
@@ -276,9 +282,7 @@ class LogClientActor(Actor):
     def _send_mode(self, record: ProcRecord) -> None:
         if record.connection is None:
             return
-        record.connection.send(
-            LogForwardMessage.SetMode(stream_to_client=record.stream_to_client)
-        )
+        record.connection.send(LogForwardMessage.SetMode(stream_to_client=record.stream_to_client))
         if record.has_runtime and record.level is not None:
             record.connection.send(LoggerRuntimeMessage.SetLogging(level=record.level))
 
@@ -300,12 +304,15 @@ class LogClientActor(Actor):
     def _send_ack(self, record: ProcRecord, target: OutputTarget) -> None:
         record.unacked_bytes = 0
         if record.connection is not None:
+            # The end of the stream is acked like one more batch.
             ledger = record.ledgers[target]
             record.connection.send(
                 Ack(
-                    proc=record.info.proc, epoch=ledger.epoch, target=target,
-                    next_seq=ledger.next_seq,
-                )  # fmt: skip
+                    proc=record.info.proc,
+                    epoch=ledger.epoch,
+                    target=target,
+                    next_seq=ledger.next_seq + ledger.ended,
+                )
             )
 
     def _note_gap(
@@ -328,6 +335,7 @@ class LogClientActor(Actor):
         now = self._clock.monotonic()
         version = self._flushes.start(message.expected_procs, now, message.timeout_sec)
         waiter = self._waiters[version] = self.loop.create_future()
+        waiter.add_done_callback(lambda _: self._forget_flush(version))
         request = LogForwardMessage.ForceSyncFlush(version=version)
         for proc in self._flushes.to_ask(version):
             connection = self.records[proc].connection
@@ -335,6 +343,12 @@ class LogClientActor(Actor):
                 connection.send(request)
         self._complete()
         return waiter
+
+    def _forget_flush(self, version: int) -> None:
+        """The report was given, or nobody waits for it any more."""
+        if self._waiters.pop(version, None) is not None:
+            self._flushes.cancel(version)
+            self._complete()
 
     def _settle_if_done(self, record: ProcRecord) -> None:
         if record.exit_code is not None and record.ended:
@@ -348,10 +362,9 @@ class LogClientActor(Actor):
 
     def _complete(self) -> None:
         for outcome in self._flushes.completed(self._clock.monotonic()):
-            waiter = self._waiters.pop(outcome.version)
-            report = self._report(outcome)
-            if not waiter.done():
-                waiter.set_result(report)
+            waiter = self._waiters.pop(outcome.version, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(self._report(outcome))
         deadline = self._flushes.next_deadline()
         if self._timer is not None:
             self._timer.cancel()

@@ -12,7 +12,9 @@ A barrier: ``ForceSyncFlush(v)`` > flush the proc's stdio > ``FlushRequest(v)`` 
 behind all data > ``client.flush(v)`` on the uplink.
 
 One way of recovery: when the uplink breaks, the parents' connections are closed; the bootstrap
-connects again under a new generation, and the client tells each stream where to go on.
+connects again under a new generation, and the client tells each stream where to go on. What the
+parents had drained before may be lost with the link, so open barriers drain again behind the
+resumed data, and a marker that was posted before proves nothing any more.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import Callable, Deque, Dict, Optional, Protocol, Tuple
 from .actor import Actor
 from .barrier import DrainTracker
 from .channel import Connection, Server, any_address, dial, parse_address, serve
-from .errors import AddressInUseError, HandshakeError, ProtocolError
+from .errors import HandshakeError, ProtocolError, TransportError
 from .model import BOOTSTRAP_LOG_CHANNEL, STREAMS, LogForwardMessage, LogMessage
 from .wire import (
     LOG_KIND,
@@ -68,7 +70,9 @@ class LogForwardActor(Actor):
     """One proc's forwarder. Made on its loop; then ``await start()``.
 
     ``address`` is what ``BOOTSTRAP_LOG_CHANNEL`` said, or None: then any free Unix address is
-    served, no parent is connected, streaming is off, and barriers complete at once.
+    served, no parent is connected, streaming is off, and barriers complete at once. An address
+    that cannot be served is told to ``on_fatal`` and another one served, where no parent comes:
+    such a forwarder speaks for nobody, and the bootstrap adopts the proc.
     ``flush_stdio(done)`` flushes the proc's own buffers in another thread and has ``done``
     called on this loop; None where there is nothing to flush (adopted).
     """
@@ -84,16 +88,19 @@ class LogForwardActor(Actor):
         super().__init__()
         self.address = address or any_address("forwarder")
         self.proc = proc
-        self.hosted_by_bootstrap = address is not None
-        self.stream_to_client = self.hosted_by_bootstrap
+        self.has_parents = address is not None
+        self.stream_to_client = self.has_parents
+        self._speaks = True
         self.generation = 0
         self.heartbeats = 0
         self._link: Optional[Link] = None
         self._link_up = False
         self._flush_stdio = flush_stdio
         self._on_fatal = on_fatal
-        self._drains = DrainTracker(STREAMS if self.hosted_by_bootstrap else ())
+        self._drains = DrainTracker(STREAMS if self.has_parents else ())
         self._rx: Deque[Tuple[Connection, int, bytes]] = deque()
+        self._links = 0
+        self._posted: Deque[int] = deque()
         self._parents: Dict[int, Connection] = {}
         self._opened: Optional[Open] = None
         self._resume: Optional[Resume] = None
@@ -110,15 +117,16 @@ class LogForwardActor(Actor):
         return os.environ.get(BOOTSTRAP_LOG_CHANNEL)
 
     async def start(self) -> None:
-        """Serve the channel (any other address where that one is taken), dial it, beat."""
+        """Serve the channel (any other address where that one cannot be), dial it, beat."""
         try:
             self._server = await serve(self.address, self._accept)
-        except AddressInUseError as error:
-            self._on_fatal(error)
+        except TransportError as error:
             self.address = any_address("forwarder")
-            self.hosted_by_bootstrap = False
-            self._drains.parents.clear()
+            self.has_parents = self.stream_to_client = self._speaks = False
             self._server = await serve(self.address, self._accept)
+            self._on_fatal(
+                TransportError(f"{error.strerror or error}; serving {self.address} instead")
+            )
         self._flush_tx = await dial(self.address, self)
         self._beat()
 
@@ -148,8 +156,10 @@ class LogForwardActor(Actor):
         elif type(message) is Resume:
             if message.generation == self.generation:
                 self._resume = message
-                for parent in self._parents.values():
+                for target, parent in self._parents.items():
                     parent.send(message)
+                    for version in self._drains.open_versions(target):
+                        parent.send(FlushRequest(version=version))
         elif type(message) is Fenced:
             if message.generation == self.generation:
                 self._drop_parents()
@@ -166,7 +176,7 @@ class LogForwardActor(Actor):
             self._flush_tx.abort()
         if self._server is not None:
             self._server.close()
-            if not self.hosted_by_bootstrap:
+            if not self.has_parents:
                 shutil.rmtree(os.path.dirname(parse_address(self.address)), ignore_errors=True)
 
     # --- the log channel ------------------------------------------------------------------
@@ -210,8 +220,8 @@ class LogForwardActor(Actor):
         elif type(message) is Ping:
             connection.send(Pong(n=message.n))
         elif type(message) is LogMessage.Flush:
-            if message.sync_version is not None and self._link is not None:
-                self._link.send(Flushed(proc=self.proc, version=message.sync_version))
+            if message.sync_version is not None:
+                self._marker(message.sync_version)
         elif connection not in self._parents.values():
             raise ProtocolError(f"{type(message).__name__} before Open")
         elif type(message) is Drained:
@@ -224,6 +234,8 @@ class LogForwardActor(Actor):
             raise ProtocolError(f"a sender sent {type(message).__name__}")
 
     def _open(self, connection: Connection, message: Open) -> None:
+        if message.target not in STREAMS:
+            raise ProtocolError(f"there is no stream {message.target}")
         if message.generation < self.generation or message.proc != self.proc:
             raise ProtocolError(f"generation {message.generation}, {self.generation} is served")
         if message.generation > self.generation:
@@ -232,31 +244,32 @@ class LogForwardActor(Actor):
             self._drop_parents()
         self._parents[message.target] = connection
         self._opened = message
-        if self._resume is not None:
-            connection.send(self._resume)
-        elif len(self._parents) == len(STREAMS):
-            self._attach()
-        for version in self._drains.open_versions(message.target):
-            connection.send(FlushRequest(version=version))
+        self._attach()
 
     def _attach(self) -> None:
         """Once both streams have opened and the uplink is up, tell the client who relays."""
         opened = self._opened
-        if not self._link_up or self._link is None:
+        if not self._link_up or self._link is None or not self._speaks:
             return
         if opened is not None and len(self._parents) == len(STREAMS):
             self._link.send(
                 Attach(
-                    proc=opened.proc, epoch=opened.epoch, generation=opened.generation,
-                    pid=opened.pid, hostname=opened.hostname,
-                )  # fmt: skip
+                    proc=opened.proc,
+                    epoch=opened.epoch,
+                    generation=opened.generation,
+                    pid=opened.pid,
+                    hostname=opened.hostname,
+                )
             )
-        elif not self._drains.parents:
+        elif not self.has_parents:
             self._link.send(
                 Attach(proc=self.proc, epoch=0, generation=0, pid=os.getpid(), hostname="")
             )
 
     def _drop_parents(self) -> None:
+        """The parents start over: so do the barriers that are under way."""
+        self._links += 1
+        self._drains.restart()
         parents, self._parents = tuple(self._parents.values()), {}
         for parent in parents:
             parent.abort()
@@ -285,7 +298,15 @@ class LogForwardActor(Actor):
     def _post(self, version: int) -> None:
         """Put the barrier's marker into the data stream, behind all that was read before."""
         if self._flush_tx is not None:
+            self._posted.append(self._links)
             self._flush_tx.send(LogMessage.Flush(sync_version=version))
+
+    def _marker(self, version: int) -> None:
+        """The marker was read: all data before it is on the uplink. ``client.flush(version)``."""
+        if not self._posted:
+            raise ProtocolError(f"a marker of version {version} that was not posted here")
+        if self._posted.popleft() == self._links and self._link is not None:
+            self._link.send(Flushed(proc=self.proc, version=version))
 
     def _beat(self) -> None:
         self.heartbeats += 1

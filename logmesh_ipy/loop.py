@@ -12,7 +12,7 @@ import concurrent.futures
 import threading
 from typing import Any, Callable, Coroutine, Generator, Generic, Optional, TypeVar
 
-from .errors import LoopBlockedError
+from .errors import LoopBlockedError, MeshStateError
 
 __all__ = ["MeshLoop", "PythonTask"]
 
@@ -55,6 +55,10 @@ class PythonTask(Generic[T]):
         """Whether ``get`` would return at once."""
         return self._future.done()
 
+    def on_done(self, call: Callable[[], None]) -> None:
+        """Have ``call()`` called once the result is there, on any thread."""
+        self._future.add_done_callback(lambda _: call())
+
     def cancel(self) -> bool:
         """Stop the work; False when it is done already."""
         return self._future.cancel()
@@ -77,6 +81,8 @@ class MeshLoop:
     def __init__(self, loop: Optional[asyncio.AbstractEventLoop] = None) -> None:
         self.own_thread = loop is None
         self._thread: Optional[threading.Thread] = None
+        self._lock = threading.Lock()
+        self._closing = False
         if loop is not None:
             self.loop = loop
             return
@@ -85,18 +91,29 @@ class MeshLoop:
         self._thread.start()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> PythonTask[T]:
-        """Run a coroutine on the loop, from any thread."""
-        return PythonTask(asyncio.run_coroutine_threadsafe(coroutine, self.loop), self.loop)
+        """Run a coroutine on the loop, from any thread. Raises MeshStateError after ``close``."""
+        with self._lock:  # what is submitted before the stop is cancelled by it, never forgotten
+            if not self._closing and not self.loop.is_closed():
+                future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+                return PythonTask(future, self.loop)
+        coroutine.close()
+        raise MeshStateError("the mesh's loop is closed; start a mesh again")
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function on the loop, soon; from any thread."""
         self.loop.call_soon_threadsafe(function, *args)
 
     def close(self) -> None:
-        """Stop the loop's own thread, and wait for its end; a borrowed loop is left alone."""
-        if self._thread is None or not self._thread.is_alive():
+        """Stop the loop's own thread, and wait for its end; a borrowed loop is left alone.
+
+        What still runs on the own loop is cancelled.
+        """
+        if self._thread is None:
             return
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        with self._lock:
+            first, self._closing = not self._closing, True
+            if first:
+                self.loop.call_soon_threadsafe(self.loop.stop)
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5.0)
 
@@ -105,9 +122,12 @@ class MeshLoop:
         try:
             self.loop.run_forever()
         finally:
-            tasks = asyncio.all_tasks(self.loop)
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            self.loop.close()
+            try:
+                tasks = asyncio.all_tasks(self.loop)
+                for task in tasks:
+                    task.cancel()
+                if tasks:
+                    self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+                self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            finally:
+                self.loop.close()

@@ -184,7 +184,8 @@ class LogMeshMagics(Magics):
         )
 
     async def _do_run(self, args: Any, cell: str) -> None:
-        count = getattr(self.shell, "execution_count", 0)
+        # Not execution_count: IPython 9 has raised it when the cell runs, IPython 8 has not.
+        count = len(self.shell.history_manager.input_hist_parsed) - 1
         results = await self.session.run(cell, args.ranks, f"<logmesh cell [{count}]>")
         _show_results(results)
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Mapping, Optional
 
 from .channel import Connection, dial, parse_address
 from .config import HostOptions
 from .errors import ProtocolError
 from .file_appender import FileAppender
 from .log_forward_actor import LogForwardActor
-from .model import STREAMS, OutputTarget
+from .model import STREAMS, LoggerRuntimeMessage, OutputTarget
 from .procs import Spawned
 from .sequence import SendQueue, WhenFull
 from .spool import FileSpool
@@ -56,7 +56,7 @@ class ManagedProc:
         options: HostOptions,
         spool_directory: str,
         make_uplink: MakeUplink,
-        tees: Dict[OutputTarget, Callable[[bytes], None]],
+        tees: Mapping[OutputTarget, Callable[[bytes], None]],
         on_finished: Callable[[ManagedProc], None],
     ) -> None:
         self.proc = proc
@@ -74,13 +74,13 @@ class ManagedProc:
         self._connecting: Optional[asyncio.Task[None]] = None
         self._adopting = False
         self._probe: Optional[_Probe] = None
-        self._closed = False
+        self.closed = False
         self._loop = asyncio.get_running_loop()
         self._spools: List[FileSpool] = []
         self.files: Dict[OutputTarget, FileAppender] = {}
         self.senders: Dict[OutputTarget, LocalLogSender] = {}
         self.fwders: Dict[OutputTarget, StreamFwder] = {}
-        for target, fd in zip(STREAMS, (spawned.stdout, spawned.stderr)):
+        for target, fd in zip(STREAMS, (spawned.stdout, spawned.stderr), strict=True):
             spool = FileSpool(spool_directory, options.spool_max_bytes)
             self._spools.append(spool)
             queue = SendQueue(spool, options.window_bytes, WhenFull(options.when_full))
@@ -126,19 +126,19 @@ class ManagedProc:
         """The process has ended: read what its pipes hold now, and see that it is relayed."""
         self.exit_code = code
         for fwder in self.fwders.values():
-            fwder.read_available()
+            fwder.read_to_end()
         if not self.is_adopted and not self._finished:
             self._connect_adopted()
 
     def tick(self, now: float) -> None:
         """Called every few milliseconds while starting, later a few times a second."""
-        if self._closed:
+        if self.closed:
             return
         if self._finished and not self.alive:
             self._on_finished(self)
             return
-        if self._connecting is None and not self.is_adopted and not self._has_connection():
-            self._connect_hosted()
+        if self._connecting is None and not self._has_connection():
+            self._connect_somewhere()
         stuck = [sender.is_stuck(now, PATIENCE_SEC) for sender in self.senders.values()]
         if any(stuck) and not self.is_adopted:
             self._connect_adopted()
@@ -152,18 +152,14 @@ class ManagedProc:
 
     def sender_lost(self, sender: LocalLogSender) -> None:
         """A connection of the log channel broke: start over under a new generation."""
-        if self._closed or self._connecting is not None:
-            return
-        if self.is_adopted or not self.alive:
-            self._connect_adopted()
-        else:
-            self._connect_hosted()
+        if not self.closed and self._connecting is None:
+            self._connect_somewhere()
 
     def close(self) -> None:
         """Give everything up: pipes, connections, files, spools."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         if self._connecting is not None:
             self._connecting.cancel()
         if self._probe is not None:
@@ -185,6 +181,12 @@ class ManagedProc:
     def _has_connection(self) -> bool:
         return all(sender.connected for sender in self.senders.values())
 
+    def _connect_somewhere(self) -> None:
+        if self.is_adopted or not self.alive:
+            self._connect_adopted()
+        else:
+            self._connect_hosted()
+
     def _connect_hosted(self) -> None:
         assert self._address is not None
         if self._connecting is None and os.path.exists(parse_address(self._address)):
@@ -196,7 +198,6 @@ class ManagedProc:
                 return
             self._connecting.cancel()
         self._adopting = True
-        self.adoptions += not self.is_adopted
         self._connecting = self._loop.create_task(self._adopt())
 
     async def _adopt(self) -> None:
@@ -205,9 +206,14 @@ class ManagedProc:
             actor = LogForwardActor(address, proc=self.proc)
             try:
                 await actor.start()
-            except BaseException:
+            except BaseException as error:
                 actor.close()
+                self._connecting = None
+                self._adopting = False
+                if isinstance(error, TRANSPORT_ERRORS):
+                    return  # No descriptors, no disk: the next tick tries again.
                 raise
+            self.adoptions += 1
             uplink = self._make_uplink(
                 f"adopted {self.proc}",
                 on_frame=lambda kind, body: _adopted_message(actor, kind, body),
@@ -237,7 +243,7 @@ class ManagedProc:
     def _give_back(self, answered: bool) -> None:
         """The probe of the hosted forwarder has ended; where it answered, it takes over."""
         self._probe = None
-        if answered and self.alive and not self._closed and self._connecting is None:
+        if answered and self.alive and not self.closed and self._connecting is None:
             self._drop_adopted()
             self._connect_hosted()
 
@@ -251,7 +257,10 @@ class ManagedProc:
 
 
 def _adopted_message(actor: LogForwardActor, kind: int, body: bytes) -> None:
-    actor.client_message(decode(kind, body))
+    message = decode(kind, body)
+    # Meant for the LoggerRuntimeActor, which is told again when the proc forwards again.
+    if type(message) is not LoggerRuntimeMessage.SetLogging:
+        actor.client_message(message)
 
 
 class _Probe:

@@ -10,9 +10,11 @@ is left running.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import os
 import signal
-from typing import Any, Awaitable, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from .config import MeshOptions, check_count, parse_ranks
 from .engines.base import HostHandle, HostPlan, load_engine
@@ -36,6 +38,11 @@ from .rpc import Caller
 __all__ = ["HostMesh", "Proc", "ProcMesh", "this_host"]
 
 Ranks = Union[None, str, int, Sequence[int]]
+_SPAWN_AT_ONCE = 64
+_EXIT_REPLY_SEC = 0.2
+_EXIT_SEC = 1.0
+_LAST_REPLY_SEC = 0.5
+_LAST_FRAMES_SEC = 0.5
 Progress = Callable[[int, int], None]
 
 
@@ -69,17 +76,19 @@ class HostMesh:
         *,
         options: Optional[MeshOptions] = None,
         instance: Optional[Instance] = None,
+        commands_only: bool = False,
         on_progress: Progress = lambda ready, total: None,
     ) -> PythonTask[ProcMesh]:
         """Start ``procs`` procs and wait until they are ready.
 
+        ``commands_only``: the ranks have no Python procs, so ``exec`` works and ``run`` does not.
         Raises OptionError for a bad number and SpawnError when one does not come up.
         """
         chosen = (options or self._options).but(procs=check_count(procs))
         engine = load_engine(chosen.engine, chosen.hosts)
         home = instance or context(chosen).actor_instance
-        mesh = ProcMesh(home, chosen)
-        return home.loop.submit(mesh._start(engine, on_progress))
+        mesh = ProcMesh(home, chosen, commands_only=commands_only)
+        return home.loop.submit(mesh.start(engine, on_progress))
 
 
 def this_host() -> HostMesh:
@@ -90,19 +99,25 @@ def this_host() -> HostMesh:
 class ProcMesh:
     """The procs of one mesh. Made by ``spawn_procs``; all methods are for any thread."""
 
-    def __init__(self, instance: Instance, options: MeshOptions) -> None:
+    def __init__(
+        self, instance: Instance, options: MeshOptions, *, commands_only: bool = False
+    ) -> None:
         self.instance = instance
         self.options = options
+        self.commands_only = commands_only
         self.procs: List[Proc] = []
         self.jobs: Dict[str, Job] = {}
         self.stopped = False
+        self._torn_down = False
         self.lost = ""
         self._host: Optional[HostHandle] = None
         self._control: Optional[Caller] = None
         self._gone: Optional[asyncio.Event] = None
         self._exits: Dict[int, Proc] = {}
         self._stopping: Optional[asyncio.Task[None]] = None
+        self._losing: Optional[asyncio.Task[None]] = None
         self._job_count = 0
+        self._run_count = 0
 
     def __len__(self) -> int:
         return len(self.procs)
@@ -119,7 +134,7 @@ class ProcMesh:
         source_or_callable: Union[str, Callable[..., Any]],
         *args: Any,
         ranks: Ranks = None,
-        filename: str = "<mesh run>",
+        filename: str = "",
         **kwargs: Any,
     ) -> PythonTask[Dict[int, Any]]:
         """Run source, or call a function, on the procs; the results by rank.
@@ -127,7 +142,9 @@ class ProcMesh:
         Source runs in the procs' lasting namespace; its result is the value of a last
         expression. Raises MeshError when a rank fails; the others' results are in it.
         """
-        self._check_open("run")
+        self.check_open("run")
+        if self.commands_only:
+            raise MeshStateError("run: this mesh has no Python procs, it runs commands only")
         chosen = self.select(ranks)
         if callable(source_or_callable):
             kind, blob = "call", pack_call(source_or_callable, args, kwargs)
@@ -135,11 +152,14 @@ class ProcMesh:
             raise TypeError("arguments go with a function; source takes none")
         else:
             kind, blob = "source", source_or_callable.encode()
-        return self.instance.loop.submit(self._run(kind, blob, chosen, filename, "value"))
+        # A name of its own for each: tracebacks of functions defined earlier show their source.
+        self._run_count += 1
+        name = filename or f"<mesh run {self._run_count}>"
+        return self.instance.loop.submit(self._run(kind, blob, chosen, name, "value"))
 
     def run_cell(self, source: str, *, ranks: Ranks, filename: str) -> PythonTask[Dict[int, str]]:
         """Like ``run`` for source, but results come back as text (``repr``; empty for None)."""
-        self._check_open("run")
+        self.check_open("run")
         chosen = self.select(ranks)
         return self.instance.loop.submit(
             self._run("source", source.encode(), chosen, filename, "repr")
@@ -159,7 +179,7 @@ class ProcMesh:
         Each process has the rank variables of its proc and a MASTER_PORT of the job's own.
         Raises SpawnError, per rank with errno's words, when it cannot be started.
         """
-        self._check_open("exec")
+        self.check_open("exec")
         if isinstance(argv, str) or not argv:
             raise TypeError("argv must be a list: the command and its arguments")
         chosen = self.select(ranks)
@@ -167,13 +187,13 @@ class ProcMesh:
 
     def interrupt(self, ranks: Ranks = None) -> PythonTask[List[int]]:
         """SIGINT to the procs: KeyboardInterrupt in the code they run, nothing where none runs."""
-        self._check_open("interrupt")
+        self.check_open("interrupt")
         ids = [proc.proc for proc in self.select(ranks)]
         return self.instance.loop.submit(self._call("signal", procs=ids, number=signal.SIGINT))
 
     def peek(self, rank: int, target: int = 1, lines: int = 20) -> PythonTask[List[bytes]]:
         """The last lines of a proc's stream from the host, also while streaming is off."""
-        self._check_open("peek")
+        self.check_open("peek")
         proc = self.select(rank)[0]
         return self.instance.loop.submit(
             self._call("peek", proc=proc.proc, target=target, lines=lines)
@@ -181,15 +201,22 @@ class ProcMesh:
 
     def host_status(self) -> PythonTask[Dict[str, Any]]:
         """What the bootstrap knows of each source (see its ``status``)."""
-        self._check_open("status")
+        self.check_open("status")
         return self.instance.loop.submit(self._call("status"))
 
     def flush(self, timeout_sec: Optional[float] = 30.0) -> PythonTask[FlushReport]:
         """The barrier over all sources of this mesh."""
+        self._check_here("flush")
         return self.instance.loop.submit(self._flush(timeout_sec))
 
     def stop(self, timeout_sec: float = 2.0) -> PythonTask[None]:
         """Flush, then end all procs and the bootstrap; nothing of them is left. Idempotent."""
+        if self._torn_down:
+            done: concurrent.futures.Future[None] = concurrent.futures.Future()
+            done.set_result(None)
+            return PythonTask(done, self.instance.loop.loop)
+        if not self.stopped:
+            self._check_here("stop")
         return self.instance.loop.submit(self._stop_once(timeout_sec))
 
     def select(self, ranks: Ranks) -> List[Proc]:
@@ -206,11 +233,12 @@ class ProcMesh:
     def sources(self) -> Tuple[int, ...]:
         """Ids of all that a barrier waits for: the procs, and the jobs that are not over."""
         jobs = [proc for job in self.jobs.values() for proc in job.open_sources()]
-        return (*(proc.proc for proc in self.procs), *jobs)
+        procs = () if self.commands_only else (proc.proc for proc in self.procs)
+        return (*procs, *jobs)
 
     # --- start --------------------------------------------------------------------------------
 
-    async def _start(self, engine: Any, on_progress: Progress) -> ProcMesh:
+    async def start(self, engine: Any, on_progress: Progress) -> ProcMesh:
         await self.instance.acquire()
         try:
             await asyncio.wait_for(
@@ -239,16 +267,21 @@ class ProcMesh:
         name = self.instance.new_host_name()
         connected: asyncio.Future[Caller] = asyncio.get_running_loop().create_future()
         self.instance.when_connected(
-            Role.BOOTSTRAP, name, lambda connection: self._bootstrap_connected(connection, connected)
+            Role.BOOTSTRAP,
+            name,
+            lambda connection: self._bootstrap_connected(connection, connected),
         )
         self._host = await engine.start_host(self._plan(name))
         while not connected.done():
             await asyncio.wait([connected], timeout=0.05)
             if not connected.done() and not self._host.is_running():
-                raise SpawnError(f"the bootstrap ended at once: {self._host.last_words()}")
+                words = self._host.last_words()
+                raise SpawnError(f"the bootstrap ended at once{': ' + words if words else ''}")
         self._control = connected.result()
         ids = self.instance.new_procs(count)
         self.procs = [Proc(proc, rank) for rank, proc in enumerate(ids)]
+        if self.commands_only:
+            return
         environs = rank_environment(count)
         for proc in self.procs:
             self._expect_proc(proc)
@@ -259,7 +292,9 @@ class ProcMesh:
             }
             for proc in self.procs
         ]  # fmt: skip
-        await self._spawn(specs, {proc.proc: proc.rank for proc in self.procs}, {}, None)
+        pids = await self._spawn(specs, {proc.proc: proc.rank for proc in self.procs})
+        for proc in self.procs:
+            proc.pid = pids[proc.proc]
         for ready, proc in enumerate(self.procs):
             on_progress(ready, count)
             await self._until_ready(proc)
@@ -282,9 +317,7 @@ class ProcMesh:
         )
 
     def _expect_proc(self, proc: Proc) -> None:
-        info = ProcInfo(
-            proc=proc.proc, rank=proc.rank, hostname=self.instance.hostname, pid=0
-        )
+        info = ProcInfo(proc=proc.proc, rank=proc.rank, hostname=self.instance.hostname, pid=0)
         record = self.instance.actor.expect(info)
         record.level = self.options.level
         record.on_attach = proc.attached.set
@@ -329,19 +362,27 @@ class ProcMesh:
         self,
         specs: List[Dict[str, Any]],
         rank_of: Dict[int, int],
-        environ: Mapping[str, str],
-        cwd: Optional[str],
+        argv: Optional[List[str]] = None,
+        environ: Optional[Mapping[str, str]] = None,
+        cwd: Optional[str] = None,
     ) -> Dict[int, int]:
-        answer = await self._call("spawn", procs=specs, environ=dict(environ), cwd=cwd)
-        failures = {rank_of[int(proc)]: words for proc, words in answer["failed"].items()}
-        if failures:
-            started = [int(proc) for proc in answer["started"]]
-            await self._call("signal", procs=started, number=signal.SIGKILL)
-            first = min(failures)
-            raise SpawnError(
-                f"cannot start on ranks {fold_ranks(failures)}: {failures[first]}", failures
+        started: Dict[int, int] = {}
+        failures: Dict[int, str] = {}
+        for first in range(0, len(specs), _SPAWN_AT_ONCE):
+            answer = await self._call(
+                "spawn",
+                procs=specs[first : first + _SPAWN_AT_ONCE],
+                argv=argv,
+                environ=dict(environ or {}),
+                cwd=cwd,
             )
-        return {int(proc): pid for proc, pid in answer["started"].items()}
+            started.update((int(proc), pid) for proc, pid in answer["started"].items())
+            failures.update((rank_of[int(proc)], why) for proc, why in answer["failed"].items())
+        if failures:
+            await self._call("signal", procs=list(started), number=signal.SIGKILL)
+            words = failures[min(failures)]
+            raise SpawnError(f"cannot start on ranks {fold_ranks(failures)}: {words}", failures)
+        return started
 
     # --- running ------------------------------------------------------------------------------
 
@@ -378,11 +419,10 @@ class ProcMesh:
     ) -> Union[RemoteError, Tuple[Any]]:
         if proc.caller is None or proc.exit_code is not None:
             return await self._exit_error(proc)
+        call = proc.caller.call("run", kind=kind, blob=blob, filename=filename, want=want)
         try:
-            answer = await proc.caller.call(
-                "run", kind=kind, blob=blob, filename=filename, want=want
-            )
-        except TransportError:
+            answer = await self._reply(proc, call)
+        except (TransportError, asyncio.TimeoutError):
             return await self._exit_error(proc)
         if not answer["ok"]:
             text = answer["blob"].decode(errors="replace")
@@ -394,6 +434,18 @@ class ProcMesh:
         except Exception as error:  # noqa: BLE001 (whatever the result's classes raise)
             words = f"the result cannot be read here: {type(error).__name__}: {error}"
             return RemoteError(proc.rank, "ResultError", words, "")
+
+    async def _reply(self, proc: Proc, call: asyncio.Future[Any]) -> Any:
+        """What the call brings. Raises TransportError or TimeoutError when the proc has ended.
+
+        Its connection may outlive it: a process that it forked holds it open.
+        """
+        exited = asyncio.ensure_future(proc.exited.wait())
+        try:
+            await asyncio.wait([call, exited], return_when=asyncio.FIRST_COMPLETED)
+            return await asyncio.wait_for(call, _LAST_REPLY_SEC if exited.done() else None)
+        finally:
+            exited.cancel()
 
     async def _exit_error(self, proc: Proc) -> RemoteError:
         try:
@@ -414,24 +466,32 @@ class ProcMesh:
         self._job_count += 1
         name = f"job {self._job_count}"
         ids = self.instance.new_procs(len(procs))
-        job = Job(self.instance, self._call, name, argv, dict(zip(ids, (p.rank for p in procs))))
-        for source, proc in zip(ids, procs):
+        job = Job(
+            self.instance,
+            self._call,
+            name,
+            argv,
+            dict(zip(ids, (p.rank for p in procs), strict=True)),
+        )
+        for source, proc in zip(ids, procs, strict=True):
             info = ProcInfo(
-                proc=source, rank=proc.rank, hostname=self.instance.hostname, pid=0, job=name,
+                proc=source, rank=proc.rank, hostname=self.instance.hostname, pid=0,
+                job="" if self.commands_only else name,
                 cell=cell,
             )  # fmt: skip
             record = self.instance.actor.expect(info, has_runtime=False)
-            record.stream_to_client = self.instance.actor.records[proc.proc].stream_to_client
+            beside = self.instance.actor.records.get(proc.proc)
+            record.stream_to_client = beside is None or beside.stream_to_client
         environs = rank_environment(len(self.procs))
         specs = [
-            {"proc": source, "rank": proc.rank, "environ": environs[proc.rank], "argv": argv}
-            for source, proc in zip(ids, procs)
+            {"proc": source, "rank": proc.rank, "environ": environs[proc.rank]}
+            for source, proc in zip(ids, procs, strict=True)
         ]
         self.jobs[name] = job
         try:
             cwd = cwd or os.getcwd()
             extra = {"PYTHONUNBUFFERED": "1", **(environ or {})}
-            job.pids = await self._spawn(specs, job.rank_of, extra, cwd)
+            job.pids = await self._spawn(specs, job.rank_of, argv, extra, cwd)
         except BaseException:
             del self.jobs[name]
             self.instance.actor.forget(ids)
@@ -446,9 +506,7 @@ class ProcMesh:
 
     # --- the bootstrap's connection -----------------------------------------------------------
 
-    def _bootstrap_connected(
-        self, connection: Any, connected: asyncio.Future[Caller]
-    ) -> Caller:
+    def _bootstrap_connected(self, connection: Any, connected: asyncio.Future[Caller]) -> Caller:
         caller = Caller(connection, self._on_event, self._on_lost)
         if not connected.done():
             connected.set_result(caller)
@@ -476,23 +534,41 @@ class ProcMesh:
         if self.stopped:
             return
         self.lost = f"the bootstrap on {self.instance.hostname} is gone"
-        sources = self.sources
-        self.instance.actor.host_lost(sources, self.lost)
-        for source in sources:
-            self._note_exit(source, -9)
+        self._losing = asyncio.ensure_future(self._lose())
+
+    async def _lose(self) -> None:
+        """End what the bootstrap left behind, take what is still under way, note the rest."""
         if self._host is not None:
             self._host.clean_up()
+        actor, sources = self.instance.actor, self.sources
+        deadline = asyncio.get_running_loop().time() + _LAST_FRAMES_SEC
+        while any(actor.records[source].attached for source in sources):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.005)
+        actor.host_lost(sources, self.lost)
+        for source in sources:
+            self._note_exit(source, -signal.SIGKILL)
 
     async def _call(self, method: str, **args: Any) -> Any:
         if self._control is None:
             raise MeshStateError("the mesh is not started")
         return await self._control.call(method, **args)
 
-    def _check_open(self, what: str) -> None:
-        if self.stopped:
-            raise MeshStateError(f"{what}: this mesh is stopped; start a new one")
+    def check_open(self, what: str) -> None:
+        """Raises MeshStateError where ``what`` cannot be done: stopped, lost, or a forked child."""
+        self._check_here(what)
         if self.lost:
             raise MeshStateError(f"{what}: {self.lost}; stop this mesh and start a new one")
+
+    def _check_here(self, what: str) -> None:
+        if self.stopped:
+            raise MeshStateError(f"{what}: this mesh is stopped; start a new one")
+        if self.instance.forked:
+            raise MeshStateError(
+                f"{what}: this process was forked from the one that drives the mesh; only that one "
+                "can, or start a mesh of its own here"
+            )
 
     # --- stop ---------------------------------------------------------------------------------
 
@@ -504,24 +580,23 @@ class ProcMesh:
     async def _stop(self, timeout_sec: float) -> None:
         if self.stopped:
             return
-        if not self.lost:
+        if self._losing is not None:
+            await self._losing
+        else:
             await self._flush(timeout_sec)
         await self._tear_down(polite=not self.lost)
 
     async def _tear_down(self, polite: bool = False) -> None:
         self.stopped = True
-        if self._control is not None and not self._control.lost:
-            calls: List[Awaitable[Any]] = []
-            if polite:
-                calls = [p.caller.call("exit") for p in self.procs if p.caller and p.ready]
-            try:
-                await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 0.2)
+        if polite:
+            await asyncio.gather(*(self._leave(proc) for proc in self.procs))
+        if self._control is not None and self._gone is not None and not self._control.lost:
+            # Where it does not answer or is gone already, clean_up kills what is left.
+            with contextlib.suppress(LogMeshError, asyncio.TimeoutError):
                 await asyncio.wait_for(self._control.call("stop", grace_sec=0.3), 3.0)
-                assert self._gone is not None
                 await asyncio.wait_for(self._gone.wait(), 1.0)
-            except (LogMeshError, asyncio.TimeoutError):
-                # It does not answer or is gone already; clean_up kills what is left.
-                pass
+        if self._losing is not None:
+            await self._losing
         if self._host is not None:
             for _ in range(100):
                 if not self._host.is_running():
@@ -530,11 +605,21 @@ class ProcMesh:
             self._host.clean_up()
         for proc in self.procs:
             self.instance.forget_peer(Role.RUN, str(proc.proc))
-        if self.instance._actor is not None:
+        if self.instance.started:
             self.instance.actor.forget(self.sources)
         for source in self.sources:
-            self._note_exit(source, -15)
+            self._note_exit(source, -signal.SIGTERM)
+        self._torn_down = True
         await self.instance.release()
+
+    async def _leave(self, proc: Proc) -> None:
+        """Have an idle proc end by itself, so that its atexit functions run."""
+        if proc.caller is None or not proc.ready:
+            return
+        with contextlib.suppress(LogMeshError, asyncio.TimeoutError):
+            answer = await asyncio.wait_for(proc.caller.call("exit"), _EXIT_REPLY_SEC)
+            if not answer["busy"]:
+                await asyncio.wait_for(proc.exited.wait(), _EXIT_SEC)
 
 
 def _ended(code: Optional[int]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Iterable, List, Optional, Protocol, Tuple, Union
+from typing import Any, Iterable, List, Optional, Protocol, Tuple, Union
 
 __all__ = [
     "BOOTSTRAP_LOG_CHANNEL",
@@ -56,8 +56,9 @@ class LogMessage:
         """One numbered batch: bytes as cut from the pipe, newlines inside, opaque to every hop.
 
         The batch covers bytes ``offset`` to ``offset + size`` of its stream and holds ``lines``
-        newline bytes; ``ends_line`` says whether the last byte is one. ``payload`` is empty and ``size`` is not when the forwarder runs in silent
-        mode: then the batch was skipped, and only its numbers travel.
+        newline bytes; ``ends_line`` says whether the last byte is one. ``payload`` is empty and
+        ``size`` is not when the forwarder runs in silent mode: then the batch was skipped, and
+        only its numbers travel.
         """
 
         proc: int
@@ -222,19 +223,24 @@ class FlushReport:
     def __bool__(self) -> bool:
         return not self.late and not self.gaps
 
-    def __str__(self) -> str:
+    def receipt(self, lines: int) -> str:
+        """The promise in one line: ``8/8 procs, 12,403 lines, 0 lost``, and who is missing."""
         total = len(self.acked) + len(self.exited) + len(self.late)
-        lost = sum(gap.lines or 0 for gap in self.gaps)
-        unknown = any(gap.lines is None for gap in self.gaps)
-        text = (
-            f"{total - len(self.late)}/{total} procs, {self.lines:,} line{'s' * (self.lines != 1)},"
-            f" {'an unknown number' if unknown else format(lost, ',')} lost"
-        )
+        here = total - len(self.late)
+        known = sum(gap.lines for gap in self.gaps if gap.lines is not None)
+        lost = f"{known:,}" if all(gap.lines is not None for gap in self.gaps) else "unknown"
+        text = f"{here}/{total} procs, {lines:,} line{'' if lines == 1 else 's'}, {lost} lost"
         if self.late:
             text += "; late: " + _names(self.late)
         if self.exited:
             text += "; exited: " + _names(self.exited)
         return text
+
+    def __str__(self) -> str:
+        return self.receipt(self.lines)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(f"FlushReport {self.version}: {self} ({self.seconds * 1000:.1f} ms)")
 
 
 def _names(names: Tuple[str, ...], most: int = 8) -> str:

@@ -32,7 +32,7 @@ class ProcAgent:
     def __init__(self, config: Dict[str, Any], runner: CodeRunner) -> None:
         self._config = config
         self._runner = runner
-        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._responder: Responder
 
     def start_thread(self) -> None:
         """Run the actors in a daemon thread."""
@@ -43,9 +43,8 @@ class ProcAgent:
         ).start()
 
     async def _main(self, address: Optional[str]) -> None:
-        self._loop = asyncio.get_running_loop()
         proc = self._config["proc"]
-        flusher = StdioFlusher(self._loop)
+        flusher = StdioFlusher(asyncio.get_running_loop())
         self._runtime = LoggerRuntimeActor()
         self._forwarder = LogForwardActor(
             address, proc=proc, flush_stdio=flusher.request, on_fatal=self._fatal
@@ -95,8 +94,10 @@ class ProcAgent:
         self._runner.submit(kind, blob, filename, want, done)
         return future
 
-    def _exit(self) -> None:
+    def _exit(self) -> Dict[str, Any]:
+        busy = self._runner.busy
         self._runner.stop()
+        return {"busy": busy}
 
     def _fatal(self, error: Exception) -> None:
         sys.stderr.write(f"logmesh_ipy: {error}\n")

@@ -9,6 +9,7 @@ the bootstrap; the local engine uses :func:`sweep` when a bootstrap was lost.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -33,6 +34,7 @@ __all__ = [
     "signal_group",
     "spawn",
     "sweep",
+    "watch_process",
 ]
 
 PIPE_BYTES = 1 << 20
@@ -111,11 +113,9 @@ def spawn(
 def _output_pipe() -> tuple[int, int]:
     read, write = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(read, False)
-    try:
+    # Where the user's quota of pipe pages is used up, the system's own size serves as well.
+    with contextlib.suppress(OSError):
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    except OSError:
-        # The user's quota of pipe pages is used up: the system's own size serves as well.
-        pass
     return read, write
 
 
@@ -156,6 +156,29 @@ class Reaper:
             if pid == 0:
                 return
             self._on_exit(pid, os.waitstatus_to_exitcode(status))
+
+
+def watch_process(pid: int, on_end: Callable[[], None]) -> Callable[[], None]:
+    """Call ``on_end()`` on this loop once when process ``pid`` has ended; gives the undo."""
+    loop = asyncio.get_running_loop()
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        loop.call_soon(on_end)
+        return lambda: None
+    except (AttributeError, OSError):
+        return lambda: None  # Too old a system: the end of its connection must do.
+
+    def ended() -> None:
+        loop.remove_reader(fd)
+        on_end()
+
+    def undo() -> None:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+    loop.add_reader(fd, ended)
+    return undo
 
 
 def signal_group(pid: int, number: int) -> bool:
@@ -213,8 +236,21 @@ def kill_descendants(root: int) -> int:
 
 
 def sweep(session: str) -> int:
-    """SIGKILL all processes of this user that carry the session's mark in their environment."""
+    """SIGKILL all processes of this user that carry the session's mark in their environment.
+
+    Looks again until a look finds none (at most 50 times): one may start another meanwhile.
+    """
     mark = f"{SESSION_VARIABLE}={session}".encode()
+    killed = 0
+    for _ in range(50):
+        found = _sweep_once(mark)
+        if not found:
+            break
+        killed += found
+    return killed
+
+
+def _sweep_once(mark: bytes) -> int:
     killed = 0
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Sequence
+import linecache
+import os
+from typing import Any, Callable, Dict, Mapping, Sequence
 
 __all__ = ["pack_call", "unpack_result"]
 
+_MAX_SOURCE = 1 << 20
 
-def pack_call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-    """What the proc's CodeRunner takes for a job of kind ``call``."""
+
+def pack_call(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> bytes:
+    """What the proc's CodeRunner takes for a job of kind ``call``.
+
+    The source of a function that was typed in, not imported, goes along for tracebacks.
+    """
     import cloudpickle
 
-    blob: bytes = cloudpickle.dumps((function, tuple(args), dict(kwargs)))
+    sources: Dict[str, str] = {}
+    name = getattr(getattr(function, "__code__", None), "co_filename", "")
+    if name and not os.path.exists(name):
+        sources[name] = "".join(linecache.getlines(name))[:_MAX_SOURCE]
+    blob: bytes = cloudpickle.dumps((function, tuple(args), dict(kwargs), sources))
     return blob
 
 

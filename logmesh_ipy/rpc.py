@@ -8,6 +8,7 @@ or reply, each below the frame's bound.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from typing import Any, Awaitable, Callable, Dict, Optional, Protocol
 
@@ -19,6 +20,8 @@ __all__ = ["PART_BYTES", "Caller", "RemoteCallError", "Responder", "read_config"
 
 PART_BYTES = 512 << 10
 _PART = "part"
+_NUMBERS = itertools.count(1)
+"""Of all calls: a reply that comes after its connection broke is nobody else's."""
 
 
 class RemoteCallError(LogMeshError, RuntimeError):
@@ -79,19 +82,20 @@ class Caller:
         self._on_lost = on_lost
         self._calls: Dict[int, asyncio.Future[Any]] = {}
         self._parts = _Parts()
-        self._next = 1
         self.lost = False
 
     def call(self, method: str, **args: Any) -> asyncio.Future[Any]:
-        """Ask; the future is the reply's value, a RemoteCallError, or a TransportError."""
+        """Ask; the future is the reply's value, a RemoteCallError, or a TransportError.
+
+        Raises ProtocolError for arguments that do not fit a frame.
+        """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self.lost:
             future.set_exception(TransportError("the connection is gone"))
             return future
-        n = self._next
-        self._next += 1
-        self._calls[n] = future
+        n = next(_NUMBERS)
         self._link.send(Call(n=n, method=method, args=_send_parts(self._link, n, args)))
+        self._calls[n] = future
         return future
 
     def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
@@ -169,7 +173,10 @@ class Responder:
     def _answer(self, n: int, ok: bool, value: Any) -> None:
         if isinstance(value, dict):
             value = _send_parts(self._link, n, value)
-        self._link.send(Reply(n=n, ok=ok, value=value))
+        try:
+            self._link.send(Reply(n=n, ok=ok, value=value))
+        except ProtocolError as error:
+            self._link.send(Reply(n=n, ok=False, value=f"the answer cannot be sent: {error}"))
 
 
 def read_config(fd: int) -> Dict[str, Any]:

@@ -3,7 +3,7 @@
 Source is run like a notebook cell: the value of a last expression is the result, ``await`` is
 allowed at top level, tracebacks show the source. Functions arrive and results leave through
 cloudpickle, on the run channel only. An interrupt (SIGINT) raises KeyboardInterrupt in the
-running job, and is ignored when none runs.
+running job, and is ignored when none runs. Nothing that a job does ends the loop of jobs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ import threading
 import traceback
 import types
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Union
 
 __all__ = ["CodeRunner", "StdioFlusher"]
 
 _MAX_REPR = 10_000
+_CANCEL_SEC = 2.0
+_OWN_FILES = (__file__, asyncio.base_events.__file__)
 
 
 @dataclass(slots=True)
@@ -39,12 +41,11 @@ class _Job:
 
 def flush_stdio() -> None:
     """Push out what Python's and C's buffers hold."""
-    for stream in {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}:
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         try:
             if stream is not None:
                 stream.flush()
-        except (OSError, ValueError, AttributeError):
-            # Closed or replaced by the user's code: nothing of ours is in it.
+        except Exception:  # noqa: BLE001, S112 (closed or replaced by the user's code: not ours)
             continue
     _libc.fflush(None)
 
@@ -83,13 +84,14 @@ class StdioFlusher:
 
 
 class CodeRunner:
-    """``submit`` from any thread; ``run_forever`` on the main thread."""
+    """Made on the main thread, like ``run_forever``; ``submit`` from any thread."""
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
         self._jobs: queue.SimpleQueue[Optional[_Job]] = queue.SimpleQueue()
         self._busy = False
         self._loop: Optional[asyncio.AbstractEventLoop] = None
+        signal.signal(signal.SIGINT, self._interrupt)
         module = types.ModuleType("__main__")
         module.__dict__["__builtins__"] = __builtins__
         self.namespace = module.__dict__
@@ -109,13 +111,17 @@ class CodeRunner:
         """
         self._jobs.put(_Job(kind, blob, filename, want, done))
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or waits."""
+        return self._busy or not self._jobs.empty()
+
     def stop(self) -> None:
         """Have ``run_forever`` return after the current job."""
         self._jobs.put(None)
 
     def run_forever(self) -> None:
         """Work jobs off until :meth:`stop`."""
-        signal.signal(signal.SIGINT, self._interrupt)
         while True:
             job = self._jobs.get()
             if job is None:
@@ -128,13 +134,14 @@ class CodeRunner:
 
     def _run(self, job: _Job) -> Dict[str, Any]:
         try:
-            self._busy = True
             try:
-                value = self._execute(job)
+                self._busy = True
+                return self._result(job, self._execute(job))
             finally:
                 self._busy = False
-            return self._result(job, value)
         except BaseException as error:  # noqa: BLE001 (the job's failure is its result)
+            # Again, since the interrupt may have hit the line above.
+            self._busy = False
             return self._failure(error)
         finally:
             flush_stdio()
@@ -143,33 +150,40 @@ class CodeRunner:
         if job.kind == "call":
             import cloudpickle
 
-            function, args, kwargs = cloudpickle.loads(job.blob)
+            function, args, kwargs, sources = cloudpickle.loads(job.blob)
+            for name, source in sources.items():
+                _remember_source(name, source)
             value = function(*args, **kwargs)
             return self._await(value) if inspect.iscoroutine(value) else value
         source = job.blob.decode()
-        lines = source.splitlines(keepends=True)
-        linecache.cache[job.filename] = (len(source), None, lines, job.filename)
+        _remember_source(job.filename, source)
         tree = ast.parse(source, job.filename)
         last: Optional[ast.Expression] = None
         if tree.body and isinstance(tree.body[-1], ast.Expr) and not _silenced(source):
             last = ast.Expression(tree.body.pop().value)  # type: ignore[attr-defined]
-        self._evaluate(compile(tree, job.filename, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
-        if last is None:
-            return None
-        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        return self._evaluate(compile(last, job.filename, "eval", flags))
+        self._evaluate(tree, job.filename, "exec")
+        return None if last is None else self._evaluate(last, job.filename, "eval")
 
-    def _evaluate(self, code: types.CodeType) -> Any:
-        if code.co_flags & inspect.CO_COROUTINE:
-            function = types.FunctionType(code, self.namespace)
-            return self._await(function())
-        return eval(code, self.namespace)  # noqa: S307 (running code is this module's job)
+    def _evaluate(self, tree: Union[ast.Module, ast.Expression], filename: str, mode: str) -> Any:
+        # Not inherited: the __future__ imports of this module are none of the user's.
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        code = compile(tree, filename, mode, flags, dont_inherit=True)
+        value = eval(code, self.namespace)  # noqa: S307 (running code is this module's job)
+        return self._await(value) if code.co_flags & inspect.CO_COROUTINE else value
 
     def _await(self, coroutine: Any) -> Any:
+        """Run to the end. What an interrupt leaves of it is cancelled, not left for later."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self._loop)
-        return self._loop.run_until_complete(coroutine)
+        task = self._loop.create_task(coroutine)
+        try:
+            return self._loop.run_until_complete(task)
+        except BaseException:
+            if not task.done():
+                task.cancel()
+                self._loop.run_until_complete(asyncio.wait([task], timeout=_CANCEL_SEC))
+            raise
 
     def _result(self, job: _Job, value: Any) -> Dict[str, Any]:
         if job.want == "repr":
@@ -183,19 +197,27 @@ class CodeRunner:
 
     def _failure(self, error: BaseException) -> Dict[str, Any]:
         frames = error.__traceback__
-        while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        while frames is not None and frames.tb_frame.f_code.co_filename in _OWN_FILES:
             frames = frames.tb_next
+        kind = type(error).__name__
         try:
             text = "".join(traceback.format_exception(type(error), error, frames))
+            message = str(error)
         except Exception as second:  # noqa: BLE001 (the user's __str__ raised)
-            text = f"{type(error).__name__} (its text cannot be made: {type(second).__name__})\n"
-        message = text.rstrip("\n").rsplit("\n", 1)[-1].partition(": ")[2]
+            message = f"its text cannot be made: {type(second).__name__}"
+            text = f"{kind}: {message}\n"
         return {
             "ok": False,
-            "kind": type(error).__name__,
+            "kind": kind,
             "message": message[:_MAX_REPR],
             "blob": text.encode(errors="backslashreplace"),
         }
+
+
+def _remember_source(filename: str, source: str) -> None:
+    """For the tracebacks."""
+    lines = source.splitlines(keepends=True)
+    linecache.cache[filename] = (len(source), None, lines, filename)
 
 
 def _silenced(source: str) -> bool:

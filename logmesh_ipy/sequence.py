@@ -8,7 +8,8 @@ number is the next one: an older one is a duplicate, a newer one an error of the
 Invariants of the ledger: ``next_seq`` and ``next_offset`` never fall within an epoch;
 ``written >= stored + skipped + gap`` in lines and bytes. Of the queue: numbers are handed out
 without holes; what is not acked is in the queue as a batch or as a gap; at most
-``window_bytes`` are sent and not acked; at most ``window_bytes`` and one batch are in memory.
+``window_bytes`` (or one batch that is longer) are sent and not acked; at most ``window_bytes``
+and one batch are in memory, unless the caller of a ``block`` queue goes on when ``is_full``.
 """
 
 from __future__ import annotations
@@ -37,22 +38,34 @@ class Verdict(enum.Enum):
 class StreamLedger:
     """The client's account of one stream of one proc."""
 
-    __slots__ = ("duplicates", "ended", "epoch", "next_offset", "next_seq", "totals")
+    __slots__ = ("_base", "duplicates", "ended", "epoch", "next_offset", "next_seq", "totals")
 
     def __init__(self) -> None:
         self.epoch = 0
         self.next_seq = 0
         self.next_offset = 0
         self.totals = StreamTotals()
+        self._base = (0, 0)  # lines and bytes written by the epochs before
         self.duplicates = 0
         self.ended = False
 
-    def begin(self, epoch: int) -> None:
-        """A forwarder attached for ``epoch``; a newer one starts the numbers again."""
-        if epoch > self.epoch:
-            self.epoch = epoch
-            self.next_seq = self.next_offset = 0
-            self.ended = False
+    def begin(self, epoch: int) -> Tuple[int, int]:
+        """A forwarder attached for ``epoch``; a newer one starts the numbers again.
+
+        What the epoch before is known to have written and never delivered is a gap from now on:
+        gives its (lines, bytes).
+        """
+        if epoch <= self.epoch:
+            return (0, 0)
+        totals = self.totals
+        lost = (totals.in_flight_lines, totals.in_flight_bytes)
+        totals.gap_lines += lost[0]
+        totals.gap_bytes += lost[1]
+        self._base = (totals.written_lines, totals.written_bytes)
+        self.epoch = epoch
+        self.next_seq = self.next_offset = 0
+        self.ended = False
+        return lost
 
     def accept(self, log: LogMessage.Log) -> Verdict:
         """Account for a batch. Raises ProtocolError for a number that is not due yet."""
@@ -73,6 +86,8 @@ class StreamLedger:
         """Account for batches that the host dropped."""
         if gap.last_seq < gap.seq:
             raise ProtocolError("a gap that ends before it begins")
+        if gap.lines > gap.size:
+            raise ProtocolError("a gap with more lines than bytes")
         if not self._is_next(gap.epoch, gap.seq, gap.offset):
             return Verdict.DUPLICATE
         self._advance(gap.last_seq + 1, gap.size)
@@ -85,8 +100,8 @@ class StreamLedger:
         """A heartbeat with the host's counts. False: a tail was lost, the link must resume."""
         if epoch != self.epoch:
             return True
-        self.totals.written_lines = max(self.totals.written_lines, lines)
-        self.totals.written_bytes = max(self.totals.written_bytes, size)
+        self.totals.written_lines = max(self.totals.written_lines, self._base[0] + lines)
+        self.totals.written_bytes = max(self.totals.written_bytes, self._base[1] + size)
         return next_seq <= self.next_seq
 
     def accept_end(self, epoch: int, seq: int) -> bool:
@@ -214,6 +229,8 @@ class SendQueue:
 
     def push(self, data: bytes, wall: float, mono: float) -> None:
         """Number the bytes, and put them behind all others; over the window they are spilled."""
+        if not data:
+            return
         lines = data.count(b"\n")
         batch = Batch(
             self.next_seq, self.written_bytes, len(data), lines, wall, mono,
@@ -231,19 +248,23 @@ class SendQueue:
     def take(self) -> List[Item]:
         """What may go on the wire now, in order. All of it stays in the queue until it is acked."""
         out: List[Item] = []
-        while self._unsent and (self.in_flight_bytes < self.window_bytes):
-            item = self._unsent.popleft()
-            self._sent.append(item)
-            out.append(item)
+        while self._unsent:
+            item = self._unsent[0]
             if type(item) is Batch:
-                self.in_flight_bytes += item.size
+                after = self.in_flight_bytes + item.size
+                if after > self.window_bytes and self.in_flight_bytes:
+                    break
+                self.in_flight_bytes = after
+            self._sent.append(self._unsent.popleft())
+            out.append(item)
         return out
 
     def payload(self, batch: Batch) -> bytes:
         """The batch's bytes, from memory or from the spool."""
         if batch.data is not None:
             return batch.data
-        assert self._spool is not None and batch.place is not None
+        assert self._spool is not None
+        assert batch.place is not None
         return self._spool.read(batch.place)
 
     def ack(self, next_seq: int) -> None:
@@ -262,8 +283,8 @@ class SendQueue:
         self.in_flight_bytes = 0
         while self._unsent and _last(self._unsent[0]) < next_seq:
             self._forget(self._unsent.popleft(), in_flight=False)
-        if self._unsent and self._unsent[0].seq != next_seq:
-            raise ProtocolError(f"resume at {next_seq}, the oldest kept is {self._unsent[0].seq}")
+        if self.next_unsent_seq != next_seq:
+            raise ProtocolError(f"resume at {next_seq}, the oldest kept is {self.next_unsent_seq}")
 
     def _make_room(self, batch: Batch, data: bytes) -> None:
         """Spill the newest batch; where that cannot be, drop the oldest unsent ones."""
@@ -280,8 +301,9 @@ class SendQueue:
     def _drop_oldest(self, keep: Batch) -> bool:
         """Turn the oldest unsent batch into a gap, joined to a gap before it."""
         gap: Optional[DroppedBatches] = None
-        if self._unsent and type(self._unsent[0]) is DroppedBatches:
-            gap = self._unsent.popleft()
+        if self._unsent and isinstance(self._unsent[0], DroppedBatches):
+            gap = self._unsent[0]
+            self._unsent.popleft()
         if not self._unsent or self._unsent[0] is keep:
             if gap is not None:
                 self._unsent.appendleft(gap)

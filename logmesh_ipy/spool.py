@@ -31,8 +31,8 @@ class _Segment:
 class FileSpool:
     """At most ``max_bytes`` of batches on disk, in ``directory``.
 
-    ``trouble`` says in words why the last write failed (a full disk); the spool tries again with
-    the next batch.
+    ``trouble`` says in words why the last write failed (a full disk) and is empty when it did
+    not; the spool tries again with the next batch.
     """
 
     def __init__(self, directory: str, max_bytes: int) -> None:
@@ -63,6 +63,7 @@ class FileSpool:
         segment.size += len(data)
         segment.live += 1
         self.bytes += len(data)
+        self.trouble = ""
         return place
 
     def read(self, place: int) -> bytes:
@@ -74,11 +75,11 @@ class FileSpool:
         return data
 
     def release(self, place: int) -> None:
-        """Forget a place; the last one of a full segment frees its disk space."""
+        """Forget a place; the last one of a segment frees its disk space."""
         segment, _, size = self._places.pop(place)
         self.bytes -= size
         segment.live -= 1
-        if not segment.live and (segment is not self._segments[-1] or segment.size):
+        if not segment.live:
             os.close(segment.fd)
             self._segments.remove(segment)
 

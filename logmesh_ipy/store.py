@@ -3,7 +3,8 @@
 The store is the client actor's sink. It cuts batches into whole lines (in bulk) and keeps them
 in the order of arrival as *chunks*: some lines of one stream, under one cell. Rows are numbered
 from 0 over all streams. Chunks gather in blocks; a full block is written to an unlinked file
-and leaves memory when ``memory_bytes`` are exceeded.
+and leaves memory when ``memory_bytes`` are exceeded. Counted is what lines, chunks and marks
+take; the block that is being filled stays.
 
 A line that is not finished is not a row yet. It becomes one, marked PARTIAL, when its stream
 ends or when the next cell begins: what comes after it then belongs to that next cell and is
@@ -14,6 +15,7 @@ Appending happens on the client's loop, reading in any thread.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import tempfile
@@ -30,6 +32,9 @@ __all__ = ["Chunk", "LogStore", "OpenLine", "Row"]
 
 _BLOCK_BYTES = 4 << 20
 _BLOCK_CHUNKS = 4096
+_CHUNK_BYTES = 384  # what a Chunk takes in memory beside its lines
+_MARK_BYTES = 128
+_PLAIN = LineFlag(0)
 _CHUNK = struct.Struct("=IBqIQQddI")
 _MARK = struct.Struct("=IIQ")
 
@@ -71,7 +76,7 @@ class Row:
     seq: int
     wall: float
     text: bytes
-    flags: LineFlag = LineFlag(0)
+    flags: LineFlag = _PLAIN
     true_bytes: int = 0
 
 
@@ -103,7 +108,6 @@ class _Stream:
 @dataclass(slots=True)
 class _Block:
     first_row: int
-    rows: int = 0
     bytes: int = 0
     chunks: Optional[List[Chunk]] = field(default_factory=list)
     place: Optional[Tuple[int, int]] = None
@@ -112,7 +116,7 @@ class _Block:
 class LogStore:
     """All lines of one client.
 
-    ``memory_bytes`` bounds the line bytes in memory, ``directory`` takes the file of what is
+    ``memory_bytes`` bounds what they take in memory, ``directory`` takes the file of what is
     older. ``cell`` is the number of the cell that is running (or ran last); a source whose info
     names a cell (a job) stays with that one.
     """
@@ -138,7 +142,9 @@ class LogStore:
         self._oldest_in_memory = 0
         self._fd: Optional[int] = None
         self._file_bytes = 0
-        self._infos: Dict[int, ProcInfo] = {}
+        self._infos: List[ProcInfo] = []
+        self._info_numbers: Dict[ProcInfo, int] = {}
+        self._unpacked: Tuple[int, List[Chunk]] = (-1, [])
         self._cell_lines: Dict[int, int] = {}
         self._listeners: List[Callable[[], None]] = []
 
@@ -159,6 +165,7 @@ class LogStore:
         stream = self._stream(info, target)
         with self._lock:
             self._add(stream, stream.splitter.leave_out(ends_line))
+        self._tell()
 
     def end(self, info: ProcInfo, target: OutputTarget) -> None:
         """LogSink: the stream has ended."""
@@ -170,17 +177,24 @@ class LogStore:
     def begin_cell(self, cell: int) -> None:
         """What arrives from now on belongs to ``cell``; unfinished lines end with their cell."""
         with self._lock:
-            if cell == self.cell:
-                return
-            for stream in self._streams.values():
-                if stream.info.cell is None:
-                    self._add(stream, stream.splitter.cut())
-            self.cell = cell
+            if cell != self.cell:
+                self._cut()
+                self.cell = cell
+
+    def cut_unfinished(self) -> None:
+        """The cell has ended: its unfinished lines are rows now, what follows continues them."""
+        with self._lock:
+            self._cut()
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener()`` on the client's loop after each append; gives the undo."""
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+
+        def undo() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return undo
 
     # --- reading (any thread) -----------------------------------------------------------------
 
@@ -193,9 +207,12 @@ class LogStore:
         with self._lock:
             return [
                 OpenLine(
-                    stream.info, stream.target, self._cell_of(stream.info), stream.wall,
-                    stream.splitter.open_line[0],
-                )  # fmt: skip
+                    info=stream.info,
+                    target=stream.target,
+                    cell=self._cell_of(stream.info),
+                    wall=stream.wall,
+                    text=stream.splitter.open_line[0],
+                )
                 for stream in self._streams.values()
                 if stream.splitter.open_bytes
             ]
@@ -208,8 +225,7 @@ class LogStore:
         with self._lock:
             if first_row >= self.rows:
                 return []
-            starts = [block.first_row for block in self._blocks]
-            number = max(0, bisect_right(starts, first_row) - 1)
+            number = max(0, bisect_right(self._blocks, first_row, key=_first_row) - 1)
             found: List[Chunk] = []
             wanted = None if max_rows is None else first_row + max_rows
             for block in self._blocks[number:]:
@@ -224,7 +240,10 @@ class LogStore:
         """Rows one by one, from ``first_row`` to the last there is now."""
         last = self.rows
         while first_row < last:
-            for chunk in self.read(first_row, 4096):
+            found = self.read(first_row, 4096)
+            if not found:
+                return  # closed meanwhile
+            for chunk in found:
                 marks = {mark.index: mark for mark in chunk.marks}
                 for index, text in enumerate(chunk.lines()):
                     row = chunk.first_row + index
@@ -232,7 +251,7 @@ class LogStore:
                         mark = marks.get(index)
                         yield Row(
                             row, chunk.info, chunk.target, chunk.cell, chunk.first_line + index,
-                            chunk.wall, text, mark.flags if mark else LineFlag(0),
+                            chunk.wall, text, mark.flags if mark else _PLAIN,
                             mark.true_bytes if mark else len(text),
                         )  # fmt: skip
                 first_row = max(first_row, chunk.first_row + chunk.count)
@@ -244,8 +263,10 @@ class LogStore:
                 os.close(self._fd)
                 self._fd = None
             self._blocks = [_Block(self.rows)]
+            self._unpacked = (-1, [])
             self._oldest_in_memory = 0
             self._in_memory = 0
+            self._file_bytes = 0
 
     # --- inside (under the lock) --------------------------------------------------------------
 
@@ -253,11 +274,17 @@ class LogStore:
         stream = self._streams.get((info.proc, target))
         if stream is None:
             stream = self._streams[info.proc, target] = _Stream(info, target, self.max_line_bytes)
-            self._infos[info.proc] = info
+        elif stream.info is not info:
+            stream.info = info  # more is known of the proc now
         return stream
 
     def _cell_of(self, info: ProcInfo) -> int:
         return self.cell if info.cell is None else info.cell
+
+    def _cut(self) -> None:
+        for stream in self._streams.values():
+            if stream.info.cell is None:
+                self._add(stream, stream.splitter.cut())
 
     def _add(self, stream: _Stream, lines: Lines) -> None:
         if not lines.count:
@@ -267,16 +294,15 @@ class LogStore:
             stream.info, stream.target, cell, self.rows, stream.lines, lines.count, stream.wall,
             stream.mono, lines.data, tuple(lines.marks),
         )  # fmt: skip
-        size = len(lines.data)
+        size = len(lines.data) + _CHUNK_BYTES + _MARK_BYTES * len(lines.marks)
         stream.lines += lines.count
         self.rows += lines.count
-        self.bytes += size
+        self.bytes += len(lines.data)
         self._in_memory += size
         self._cell_lines[cell] = self._cell_lines.get(cell, 0) + lines.count
         block = self._blocks[-1]
         assert block.chunks is not None
         block.chunks.append(chunk)
-        block.rows += lines.count
         block.bytes += size
         if block.bytes >= _BLOCK_BYTES or len(block.chunks) >= _BLOCK_CHUNKS:
             self._blocks.append(_Block(self.rows))
@@ -285,18 +311,17 @@ class LogStore:
     def _spill(self) -> None:
         """Write the oldest full blocks to the file until memory is within its bound."""
         while self._oldest_in_memory < len(self._blocks) - 1:
-            held = len(self._blocks) - 1 - self._oldest_in_memory
-            if self._in_memory <= self.memory_bytes and held <= 64:
+            if self._in_memory <= self.memory_bytes:
                 return
             block = self._blocks[self._oldest_in_memory]
             assert block.chunks is not None
-            packed = _pack(block.chunks)
+            packed = self._pack(block.chunks)
             try:
                 if self._fd is None:
                     self._fd, path = tempfile.mkstemp(prefix="store-", dir=self._directory)
                     os.unlink(path)
                 if os.pwrite(self._fd, packed, self._file_bytes) != len(packed):
-                    raise OSError(28, "the disk took a part only")
+                    raise OSError(errno.ENOSPC, "the disk took a part only")
             except OSError as error:
                 # Memory beyond the bound is better than a lost line; tried again at the next block.
                 self.trouble = f"the log store cannot spill to disk: {error.strerror}"
@@ -311,33 +336,46 @@ class LogStore:
     def _chunks(self, block: _Block) -> List[Chunk]:
         if block.chunks is not None:
             return block.chunks
-        assert self._fd is not None and block.place is not None
+        if self._unpacked[0] == block.first_row:
+            return self._unpacked[1]
+        assert self._fd is not None
+        assert block.place is not None
         offset, size = block.place
-        return _unpack(os.pread(self._fd, size, offset), block.first_row, self._infos)
+        packed = os.pread(self._fd, size, offset)
+        if len(packed) != size:
+            raise OSError(errno.EIO, f"the store's file lost {size - len(packed)} bytes")
+        self._unpacked = (block.first_row, _unpack(packed, block.first_row, self._infos))
+        return self._unpacked[1]
+
+    def _pack(self, chunks: List[Chunk]) -> bytes:
+        """u32 chunk count, chunk headers, then marks, then data."""
+        parts: List[bytes] = [struct.pack("=I", len(chunks))]
+        marks: List[bytes] = []
+        for chunk in chunks:
+            info = self._info_numbers.get(chunk.info)
+            if info is None:
+                info = self._info_numbers[chunk.info] = len(self._infos)
+                self._infos.append(chunk.info)
+            header = (
+                info, chunk.target, chunk.cell, chunk.count, chunk.first_line, len(chunk.data),
+                chunk.wall, chunk.mono, len(chunk.marks),
+            )  # fmt: skip
+            parts.append(_CHUNK.pack(*header))
+            marks += [_MARK.pack(mark.index, mark.flags, mark.true_bytes) for mark in chunk.marks]
+        parts += marks
+        parts += [chunk.data for chunk in chunks]
+        return b"".join(parts)
 
     def _tell(self) -> None:
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener()
 
 
-def _pack(chunks: List[Chunk]) -> bytes:
-    """u32 chunk count, chunk headers, data lengths and data, then marks."""
-    parts: List[bytes] = [struct.pack("=I", len(chunks))]
-    marks: List[bytes] = []
-    for chunk in chunks:
-        parts.append(
-            _CHUNK.pack(
-                chunk.info.proc, chunk.target, chunk.cell, chunk.count, chunk.first_line,
-                len(chunk.data), chunk.wall, chunk.mono, len(chunk.marks),
-            )  # fmt: skip
-        )
-        marks += [_MARK.pack(mark.index, mark.flags, mark.true_bytes) for mark in chunk.marks]
-    parts += marks
-    parts += [chunk.data for chunk in chunks]
-    return b"".join(parts)
+def _first_row(block: _Block) -> int:
+    return block.first_row
 
 
-def _unpack(packed: bytes, first_row: int, infos: Dict[int, ProcInfo]) -> List[Chunk]:
+def _unpack(packed: bytes, first_row: int, infos: List[ProcInfo]) -> List[Chunk]:
     (count,) = struct.unpack_from("=I", packed)
     headers = [_CHUNK.unpack_from(packed, 4 + _CHUNK.size * number) for number in range(count)]
     position = 4 + _CHUNK.size * count
@@ -346,20 +384,20 @@ def _unpack(packed: bytes, first_row: int, infos: Dict[int, ProcInfo]) -> List[C
         marks_at.append(position)
         position += header[8] * _MARK.size
     chunks: List[Chunk] = []
-    for header, at in zip(headers, marks_at):
-        proc, target, cell, lines, first_line, size, wall, mono, mark_count = header
+    for header, at in zip(headers, marks_at, strict=True):
+        info, target, cell, lines, first_line, size, wall, mono, mark_count = header
         marks = tuple(
             LineMark(index, LineFlag(flags), true_bytes)
             for index, flags, true_bytes in _MARK.iter_unpack(
                 packed[at : at + mark_count * _MARK.size]
             )
         )
-        chunks.append(
-            Chunk(
-                infos[proc], OutputTarget(target), cell, first_row, first_line, lines, wall, mono,
-                packed[position : position + size], marks,
-            )  # fmt: skip
-        )
+        data = packed[position : position + size]
+        chunk = Chunk(
+            infos[info], OutputTarget(target), cell, first_row, first_line, lines, wall, mono,
+            data, marks,
+        )  # fmt: skip
+        chunks.append(chunk)
         position += size
         first_row += lines
     return chunks

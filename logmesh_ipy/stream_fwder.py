@@ -9,7 +9,8 @@ channel:
 
     closed --connect--> opening --Resume--> streaming --lost--> closed
 
-It keeps what the client has not acked, so each new connection resumes exactly. ``Drained``
+It keeps what the client has not acked, so each new connection resumes exactly; the end of the
+stream is sent and acked like one more batch. ``Drained``
 markers stand behind all batches read before them; they die with the connection, since the
 forwarder asks again on the next one.
 """
@@ -86,9 +87,11 @@ class LocalLogSender:
         self._streaming = False
         self._ended = False
         self._end_sent = False
+        self._end_acked = False
         self._markers: Deque[Tuple[int, int]] = deque()
         self._pings = 0
-        self._ping_since: Optional[float] = None
+        self._pinged = False
+        self._silent_since: Optional[float] = None
         self._told_bytes = -1
 
     @property
@@ -103,8 +106,8 @@ class LocalLogSender:
 
     @property
     def finished(self) -> bool:
-        """Whether the stream has ended and all of it is acked."""
-        return self._ended and self._end_sent and not self.queue.waits
+        """Whether the stream has ended, and all of it and its end are acked."""
+        return self._end_acked and not self.queue.waits
 
     async def connect(self, address: str, generation: int) -> None:
         """Dial a forwarder under a new generation. Raises TransportError."""
@@ -117,9 +120,13 @@ class LocalLogSender:
         self._connection = connection
         connection.send(
             Open(
-                proc=self.proc, epoch=self.epoch, generation=generation, target=self.target,
-                pid=self.pid, hostname=self.hostname,
-            )  # fmt: skip
+                proc=self.proc,
+                epoch=self.epoch,
+                generation=generation,
+                target=self.target,
+                pid=self.pid,
+                hostname=self.hostname,
+            )
         )
 
     def disconnect(self) -> None:
@@ -152,17 +159,21 @@ class LocalLogSender:
             self._connection_or_fail().send(self._written())
 
     def is_stuck(self, now: float, patience_sec: float) -> bool:
-        """Called often: whether data has waited that long for a forwarder that does not answer.
+        """Called often: whether something waits for a forwarder that gives no sign of life.
 
-        A forwarder that answers pings is alive, however slow the client behind it may be.
+        One that answers pings is alive, however slow the client behind it may be.
         """
-        waits = self.queue.waits or (self._ended and not self._end_sent)
-        if waits and self._ping_since is None:
-            self._ping_since = now
-            if self._connection is not None:
-                self._pings += 1
-                self._connection.send(Ping(n=self._pings))
-        return self._ping_since is not None and now - self._ping_since >= patience_sec
+        unfinished = self.queue.waits or (self._ended and not self._end_acked)
+        if not unfinished and (self.connected is self._streaming):
+            self._silent_since = None
+            return False
+        if self._silent_since is None:
+            self._silent_since = now
+        if self._connection is not None and not self._pinged:
+            self._pinged = True
+            self._pings += 1
+            self._connection.send(Ping(n=self._pings))
+        return now - self._silent_since >= patience_sec
 
     def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
         """Handler protocol: what the forwarder sends down the channel."""
@@ -171,23 +182,30 @@ class LocalLogSender:
         message = decode(kind, body)
         if type(message) is Ack:
             if message.epoch == self.epoch and message.target == self.target:
-                self.queue.ack(message.next_seq)
-                self._pump()
-                self.on_room()
+                self._acked(message.next_seq)
         elif type(message) is FlushRequest:
             if self._streaming:
                 self.on_flush_request(message.version)
         elif type(message) is Pong:
             if message.n == self._pings:
-                self._ping_since = None
+                self._silent_since = None
+                self._pinged = False
         elif type(message) is Resume:
             stdout = self.target is OutputTarget.STDOUT
             self.queue.resume(message.next_stdout if stdout else message.next_stderr)
             self._streaming = True
-            self._ping_since = None
+            self._silent_since = None
             self._pump()
         else:
             raise ProtocolError(f"a forwarder sent {type(message).__name__}")
+
+    def _acked(self, next_seq: int) -> None:
+        if self._end_sent and next_seq == self.queue.next_seq + 1:
+            self._end_acked = True
+            next_seq -= 1
+        self.queue.ack(next_seq)
+        self._pump()
+        self.on_room()
 
     def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
         """Handler protocol."""
@@ -204,23 +222,30 @@ class LocalLogSender:
         self._streaming = False
         self._end_sent = False
         self._markers.clear()
-        self._ping_since = None
+        self._pinged = False
         self._told_bytes = -1
 
     def _pump(self) -> None:
         if not self._streaming or self._connection is None:
             return
         for item in self.queue.take():
-            if type(item) is Batch:
+            if isinstance(item, Batch):
                 self._connection.send_bytes(encode_log(self._log(item)))
             else:
                 self._connection.send(
                     GapFrame(
-                        proc=self.proc, epoch=self.epoch, generation=self.generation,
-                        target=self.target, seq=item.seq, last_seq=item.last_seq,
-                        offset=item.offset, size=item.size, lines=item.lines,
-                        ends_line=item.ends_line, reason="the host's spool was full",
-                    )  # fmt: skip
+                        proc=self.proc,
+                        epoch=self.epoch,
+                        generation=self.generation,
+                        target=self.target,
+                        seq=item.seq,
+                        last_seq=item.last_seq,
+                        offset=item.offset,
+                        size=item.size,
+                        lines=item.lines,
+                        ends_line=item.ends_line,
+                        reason="the host's spool was full",
+                    )
                 )
         sent = self.queue.next_unsent_seq
         while self._markers and self._markers[0][0] <= sent:
@@ -232,26 +257,41 @@ class LocalLogSender:
             self._connection.send(self._written())
             self._connection.send(
                 End(
-                    proc=self.proc, epoch=self.epoch, generation=self.generation,
-                    target=self.target, seq=sent,
-                )  # fmt: skip
+                    proc=self.proc,
+                    epoch=self.epoch,
+                    generation=self.generation,
+                    target=self.target,
+                    seq=sent,
+                )
             )
 
     def _log(self, batch: Batch) -> LogMessage.Log:
         return LogMessage.Log(
-            proc=self.proc, epoch=self.epoch, generation=self.generation,
-            output_target=self.target, seq=batch.seq, offset=batch.offset, size=batch.size,
-            lines=batch.lines, wall=batch.wall, mono=batch.mono, pid=self.pid,
-            hostname=self.hostname, ends_line=batch.ends_line,
+            proc=self.proc,
+            epoch=self.epoch,
+            generation=self.generation,
+            output_target=self.target,
+            seq=batch.seq,
+            offset=batch.offset,
+            size=batch.size,
+            lines=batch.lines,
+            wall=batch.wall,
+            mono=batch.mono,
+            pid=self.pid,
+            hostname=self.hostname,
+            ends_line=batch.ends_line,
             payload=self.queue.payload(batch),
-        )  # fmt: skip
+        )
 
     def _written(self) -> Written:
         return Written(
-            proc=self.proc, epoch=self.epoch, target=self.target,
-            next_seq=self.queue.next_unsent_seq, lines=self.queue.written_lines,
+            proc=self.proc,
+            epoch=self.epoch,
+            target=self.target,
+            next_seq=self.queue.next_unsent_seq,
+            lines=self.queue.written_lines,
             bytes=self.queue.written_bytes,
-        )  # fmt: skip
+        )
 
 
 class RecentLines:
@@ -301,6 +341,11 @@ class StreamFwder:
         sender.on_flush_request = self.drain
         sender.on_room = self._room
 
+    @property
+    def ended(self) -> bool:
+        """Whether the pipe is closed."""
+        return self.fd is None
+
     def start(self) -> None:
         """Begin to read."""
         self._watch()
@@ -316,14 +361,20 @@ class StreamFwder:
             return 0
         return self._read(pipe_bytes(self.fd))
 
+    def read_to_end(self) -> None:
+        """The process has ended: read what the pipe holds, and see whether all writers are gone."""
+        self.read_available()
+        if not self.ended:
+            self._read(BATCH_BYTES)
+
     def close(self) -> None:
         """Stop reading and close the pipe; what it still holds is given up."""
         if self._timer is not None:
             self._timer.cancel()
         self._unwatch()
-        if self.fd is not None:
-            os.close(self.fd)
-            self.fd = None
+        fd, self.fd = self.fd, None
+        if fd is not None:
+            os.close(fd)
 
     def _readable(self) -> None:
         if self._blocked():
@@ -343,9 +394,7 @@ class StreamFwder:
         if self.fd is None or self._blocked():
             return
         got = self._read(_READS_PER_TURN * BATCH_BYTES)
-        if self.fd is None:
-            return
-        if 0 < got < BATCH_BYTES:
+        if 0 < got < BATCH_BYTES and not self.ended:
             self._hold(got)
         else:
             self._watch()
@@ -379,9 +428,8 @@ class StreamFwder:
         return queue.when_full is WhenFull.BLOCK and queue.is_full
 
     def _room(self) -> None:
-        if self.fd is not None and not self._reading and self._timer is None:
-            if not self._blocked():
-                self._watch()
+        if not self._reading and self._timer is None and not self._blocked():
+            self._watch()
 
     def _watch(self) -> None:
         if self.fd is not None and not self._reading:

@@ -1,9 +1,9 @@
 """The one connection over which frames reach the client, made again whenever it breaks.
 
-Forwarders, the run channel and the bootstrap each hold an :class:`Uplink`. It dials until it
-succeeds, waiting from 20 ms up to 2 s with jitter between tries; a client that refuses the
-handshake is not asked again. The holder is told when the link is up and when it is gone, and
-starts over: nothing of a broken link is assumed to have arrived.
+Forwarders and the run channel each hold an :class:`Uplink`. It dials until it succeeds, waiting
+from 20 ms up to 2 s with jitter between tries (a link that is dropped at once was a try too);
+a client that refuses the handshake is not asked again. The holder is told when the link is
+up and when it is gone, and starts over: nothing of a broken link is assumed to have arrived.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 from typing import Callable, Optional
 
 from .channel import Connection, dial
-from .errors import HandshakeError, TransportError
+from .errors import HandshakeError
 from .handshake import Role
 from .wire import Message, encode
 
@@ -21,6 +21,7 @@ __all__ = ["Uplink"]
 
 _FIRST_DELAY_SEC = 0.02
 _MAX_DELAY_SEC = 2.0
+_STEADY_SEC = 0.01
 
 
 class Uplink:
@@ -51,6 +52,9 @@ class Uplink:
         self._on_down = on_down
         self._connection: Optional[Connection] = None
         self._task: Optional[asyncio.Task[None]] = None
+        self._dialling = False
+        self._delay = _FIRST_DELAY_SEC
+        self._up_at: Optional[float] = None
         self._closed = False
 
     @property
@@ -65,6 +69,7 @@ class Uplink:
 
     def start(self) -> None:
         """Begin to dial."""
+        self._dialling = True
         self._task = asyncio.get_running_loop().create_task(self._dial())
 
     def send(self, message: Message) -> None:
@@ -92,24 +97,38 @@ class Uplink:
     def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
         """Handler protocol: tell the holder, then dial again."""
         self._connection = None
+        if self._dialling:
+            # Lost before it was told to be up: the dialling task sees that and goes on.
+            return
         if not self._closed:
             self._on_down(error)
         if not self._closed:
             self.start()
 
     async def _dial(self) -> None:
-        delay = _FIRST_DELAY_SEC
+        connection: Optional[Connection]
+        if self._up_at is not None:
+            if asyncio.get_running_loop().time() - self._up_at < _STEADY_SEC:
+                await self._pause()
+            else:
+                self._delay = _FIRST_DELAY_SEC
         while True:
             try:
-                self._connection = await dial(
-                    self.address, self, self._token, self._role, self._name
-                )
-                break
+                connection = await dial(self.address, self, self._token, self._role, self._name)
             except HandshakeError as error:
                 self._closed = True
                 self._on_down(error)
                 return
-            except (TransportError, OSError, asyncio.TimeoutError):
-                await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
-                delay = min(delay * 2, _MAX_DELAY_SEC)
+            except OSError:
+                connection = None
+            if connection is not None and not connection.closed:
+                break
+            await self._pause()
+        self._connection = connection
+        self._up_at = asyncio.get_running_loop().time()
+        self._dialling = False
         self._on_up()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._delay * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
+        self._delay = min(self._delay * 2, _MAX_DELAY_SEC)

@@ -8,19 +8,21 @@ length and kind are known to be allowed.
 
 Body of ``Log`` (big-endian): proc u32, epoch u32, generation u32, target u8, flags u8,
 seq u64, offset u64, size u32, lines u32, wall f64, mono f64, pid u32, host length u8, host
-(UTF-8), payload. Flag 1: skipped, the payload stayed
-on the host. Flag 2: the batch ends with a newline.
+(UTF-8), payload. Flag 1: skipped, the payload stayed on the host. Flag 2: the batch ends with a
+newline. ``decode`` believes none of it: a header that does not fit its payload is refused.
 
 Who speaks what: a LocalLogSender opens a log channel with ``Open`` and sends ``Log``, ``Gap``,
 ``End``, ``Ping`` and ``Drained``; the forwarder answers with ``Resume``, ``Ack``, ``Pong`` and
 ``FlushRequest``. The forwarder's own connection to its channel carries ``LogMessage.Flush``. On
-the uplink the forwarder sends ``Attach``, ``Log``, ``Gap``, ``End``, ``Written`` and ``Flushed``; the client
-answers with ``Resume``, ``Ack``, ``Fenced`` and the control messages. ``Call``, ``Reply`` and
-``Event`` serve the bootstrap's control connection and the run channel.
+the uplink the forwarder sends ``Attach``, ``Log``, ``Gap``, ``End``, ``Written`` and ``Flushed``;
+the client answers with ``Resume``, ``Ack``, ``Fenced`` and the control messages. ``Call``,
+``Reply`` and ``Event`` serve the bootstrap's control connection and the run channel; they carry
+plain values only: no msgpack extension, no timestamp.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass, fields
 from typing import Any, Callable, Dict, List, Tuple, Type, Union
@@ -31,34 +33,11 @@ from .errors import ProtocolError
 from .model import LogForwardMessage, LoggerRuntimeMessage, LogMessage, OutputTarget
 
 __all__ = [
-    "MAX_FRAME_BYTES",
-    "MAX_HELLO_BYTES",
-    "WIRE_VERSION",
-    "Ack",
-    "Attach",
-    "Call",
-    "Challenge",
-    "Drained",
-    "End",
-    "Event",
-    "Fenced",
-    "FlushRequest",
-    "Flushed",
-    "FrameDecoder",
-    "GapFrame",
-    "Hello",
-    "Message",
-    "Open",
-    "Ping",
-    "Pong",
-    "Refused",
-    "Reply",
-    "Resume",
-    "Welcome",
-    "Written",
-    "decode",
-    "encode",
-]
+    "LOG_KIND", "MAX_FRAME_BYTES", "MAX_HELLO_BYTES", "WIRE_VERSION", "Ack", "Attach", "Call",
+    "Challenge", "Drained", "End", "Event", "Fenced", "FlushRequest", "Flushed", "FrameDecoder",
+    "GapFrame", "Hello", "Message", "Open", "Ping", "Pong", "Refused", "Reply", "Resume", "Welcome",
+    "Written", "decode", "decode_handshake", "encode", "encode_log", "frame", "strip_payload",
+]  # fmt: skip
 
 WIRE_VERSION = 1
 MAX_FRAME_BYTES = 1 << 20
@@ -68,7 +47,8 @@ _HEADER = struct.Struct("!IB")
 _LOG = struct.Struct("!IIIBBQQIIddIB")
 _SKIPPED = 1
 _ENDS_LINE = 2
-_LOG_KIND = 1
+LOG_KIND = 1  # of ``Log`` frames: what relays pass on unread
+_MAX_WALL_SEC = 2.5e11  # the last wall time that a calendar can show: year 9892
 
 
 # --- handshake ------------------------------------------------------------------------------
@@ -206,7 +186,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ping:
-    """Sender to forwarder: are you alive?"""
+    """Sender to forwarder: say whether you are alive."""
 
     n: int
 
@@ -271,32 +251,11 @@ class Event:
 
 
 Message = Union[
-    LogMessage.Log,
-    LogMessage.Flush,
-    LogForwardMessage.SetMode,
-    LogForwardMessage.ForceSyncFlush,
-    LoggerRuntimeMessage.SetLogging,
-    Challenge,
-    Hello,
-    Welcome,
-    Refused,
-    Open,
-    Attach,
-    Resume,
-    Fenced,
-    Ack,
-    GapFrame,
-    End,
-    Written,
-    Ping,
-    Pong,
-    FlushRequest,
-    Drained,
-    Flushed,
-    Call,
-    Reply,
-    Event,
-]
+    LogMessage.Log, LogMessage.Flush, LogForwardMessage.SetMode,
+    LogForwardMessage.ForceSyncFlush, LoggerRuntimeMessage.SetLogging, Challenge, Hello,
+    Welcome, Refused, Open, Attach, Resume, Fenced, Ack, GapFrame, End, Written, Ping, Pong,
+    FlushRequest, Drained, Flushed, Call, Reply, Event,
+]  # fmt: skip
 
 _KINDS: Dict[int, Type[Any]] = {
     2: LogMessage.Flush,
@@ -326,15 +285,41 @@ _KINDS: Dict[int, Type[Any]] = {
 }
 _KIND_OF = {cls: kind for kind, cls in _KINDS.items()}
 
+_HANDSHAKE_KINDS = range(32, 36)
 _UNSIGNED = range(1 << 64)
+_MAX_DEPTH = 64
+_SCALARS = (type(None), bool, int, float, str, bytes)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it holds lists, maps and scalars only, and not too deep. Level by level."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        below: List[Any] = []
+        for item in level:
+            if type(item) is list:
+                below += item
+            elif type(item) is dict:
+                below += item
+                below += item.values()
+            elif type(item) not in _SCALARS:
+                return False
+        if not below:
+            return True
+        level = below
+    return False
+
+
 _CHECKS: Dict[str, Callable[[Any], bool]] = {
     "int": lambda value: type(value) is int and value in _UNSIGNED,
     "Optional[int]": lambda value: value is None or (type(value) is int and value in _UNSIGNED),
     "bool": lambda value: type(value) is bool,
     "str": lambda value: type(value) is str,
     "bytes": lambda value: type(value) is bytes,
-    "Dict[str, Any]": lambda value: type(value) is dict and all(type(k) is str for k in value),
-    "Any": lambda value: True,
+    "Dict[str, Any]": lambda value: (
+        type(value) is dict and all(type(k) is str for k in value) and _is_plain(value)
+    ),
+    "Any": _is_plain,
 }
 _FIELDS: Dict[int, List[Tuple[str, str, Callable[[Any], bool]]]] = {
     kind: [(f.name, str(f.type), _CHECKS[str(f.type)]) for f in fields(cls)]
@@ -343,12 +328,19 @@ _FIELDS: Dict[int, List[Tuple[str, str, Callable[[Any], bool]]]] = {
 
 
 def encode(message: Message) -> bytes:
-    """One frame. Raises ProtocolError if it would be longer than ``MAX_FRAME_BYTES``."""
+    """One frame.
+
+    Raises ProtocolError if it would be longer than ``MAX_FRAME_BYTES`` or holds a value that the
+    format does not know.
+    """
     if type(message) is LogMessage.Log:
         return encode_log(message)
     kind = _KIND_OF[type(message)]
     values = [getattr(message, name) for name, _, _ in _FIELDS[kind]]
-    body: bytes = msgpack.packb(values)
+    try:
+        body: bytes = msgpack.packb(values)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ProtocolError(f"a {type(message).__name__} cannot be encoded: {error}") from None
     if len(body) >= MAX_FRAME_BYTES:
         raise ProtocolError(
             f"a {type(message).__name__} of {len(body):,} bytes does not fit a frame of "
@@ -359,7 +351,7 @@ def encode(message: Message) -> bytes:
 
 def encode_log(log: LogMessage.Log) -> bytes:
     """One ``Log`` frame; a batch marked skipped is sent without payload."""
-    host = log.hostname.encode()[:255]
+    host = _host_bytes(log.hostname)
     payload = b"" if log.skipped else log.payload
     flags = (_SKIPPED if log.skipped else 0) | (_ENDS_LINE if log.ends_line else 0)
     length = 1 + _LOG.size + len(host) + len(payload)
@@ -369,23 +361,31 @@ def encode_log(log: LogMessage.Log) -> bytes:
         log.proc, log.epoch, log.generation, log.output_target, flags, log.seq, log.offset,
         log.size, log.lines, log.wall, log.mono, log.pid, len(host),
     )  # fmt: skip
-    return b"".join((_HEADER.pack(length, _LOG_KIND), header, host, payload))
+    return b"".join((_HEADER.pack(length, LOG_KIND), header, host, payload))
+
+
+def _host_bytes(hostname: str) -> bytes:
+    """At most 255 bytes of UTF-8, cut between characters."""
+    return hostname.encode(errors="replace")[:255].decode(errors="ignore").encode()
 
 
 def strip_payload(body: bytes) -> bytes:
     """The frame of a ``Log`` body without its payload: the batch is skipped, its numbers travel.
 
     The silent forwarder uses it, so that skipping costs the same however long the batch is.
+    Raises ProtocolError for a body shorter than its header.
     """
-    end = _LOG.size + body[_LOG.size - 1]
+    end = _LOG.size + (body[_LOG.size - 1] if len(body) >= _LOG.size else 0)
+    if len(body) < end:
+        raise ProtocolError("a Log shorter than its header")
     header = bytearray(body[:end])
     header[13] |= _SKIPPED
-    return _HEADER.pack(len(header) + 1, _LOG_KIND) + header
+    return _HEADER.pack(len(header) + 1, LOG_KIND) + header
 
 
 def decode(kind: int, body: bytes) -> Message:
     """The message of one frame. Raises ProtocolError for anything the format does not allow."""
-    if kind == _LOG_KIND:
+    if kind == LOG_KIND:
         return _decode_log(body)
     cls = _KINDS.get(kind)
     if cls is None:
@@ -397,11 +397,20 @@ def decode(kind: int, body: bytes) -> Message:
     expected = _FIELDS[kind]
     if type(values) is not list or len(values) != len(expected):
         raise ProtocolError(f"a {cls.__name__} has {len(expected)} fields")
-    for value, (name, type_name, check) in zip(values, expected):
+    for value, (name, type_name, check) in zip(values, expected, strict=True):
         if not check(value):
-            raise ProtocolError(f"{cls.__name__}.{name} must be {type_name}")
-    message: Message = cls(**{name: value for value, (name, _, _) in zip(values, expected)})
+            allowed = "plain values" if type_name == "Any" else type_name
+            raise ProtocolError(f"{cls.__name__}.{name} must be {allowed}")
+    names = (name for name, _, _ in expected)
+    message: Message = cls(**dict(zip(names, values, strict=True)))
     return message
+
+
+def decode_handshake(kind: int, body: bytes) -> Message:
+    """``decode`` for a peer that has not proved itself: the four frames of the handshake only."""
+    if kind not in _HANDSHAKE_KINDS:
+        raise ProtocolError(f"a frame of kind {kind} before the handshake")
+    return decode(kind, body)
 
 
 def _decode_log(body: bytes) -> LogMessage.Log:
@@ -417,6 +426,13 @@ def _decode_log(body: bytes) -> LogMessage.Log:
     skipped = flags & _SKIPPED
     if len(payload) != (0 if skipped else size) or lines > size or not size:
         raise ProtocolError("a Log whose payload is not of the size it states")
+    ends_line = bool(flags & _ENDS_LINE)
+    if ends_line and not lines:
+        raise ProtocolError("a Log that ends a line and holds none")
+    if not skipped and (lines != payload.count(b"\n") or ends_line != payload.endswith(b"\n")):
+        raise ProtocolError("a Log whose payload does not hold the lines it states")
+    if not (abs(wall) <= _MAX_WALL_SEC and math.isfinite(mono)):
+        raise ProtocolError("a Log at an impossible time")
     try:
         hostname = body[_LOG.size : start].decode()
     except UnicodeDecodeError:
@@ -424,7 +440,7 @@ def _decode_log(body: bytes) -> LogMessage.Log:
     return LogMessage.Log(
         proc=proc, epoch=epoch, generation=generation, output_target=OutputTarget(target),
         seq=seq, offset=offset, size=size, lines=lines, wall=wall, mono=mono, pid=pid,
-        hostname=hostname, payload=payload, ends_line=bool(flags & _ENDS_LINE),
+        hostname=hostname, payload=payload, ends_line=ends_line,
     )  # fmt: skip
 
 
@@ -481,7 +497,3 @@ class FrameDecoder:
 def frame(kind: int, body: bytes) -> bytes:
     """The bytes of a frame that is passed on unread."""
     return _HEADER.pack(len(body) + 1, kind) + body
-
-
-LOG_KIND = _LOG_KIND
-"""Kind of ``Log`` frames: what relays pass on unread."""

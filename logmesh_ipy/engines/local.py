@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -60,7 +61,7 @@ class LocalEngine:
         return self._start(plan)
 
     def _start(self, plan: HostPlan) -> _LocalHost:
-        config = plan.config
+        config = {**plan.config, "parent": os.getpid()}
         words = os.path.join(config["session_directory"], f"{plan.name}.err")
         tee = bool(config["options"].get("tee"))
         environ = {**os.environ, SESSION_VARIABLE: config["session"]}
@@ -77,12 +78,9 @@ class LocalEngine:
         except OSError as error:
             raise SpawnError(f"the bootstrap cannot be started: {error}") from None
         assert process.stdin is not None
-        try:
-            with process.stdin as stdin:
-                stdin.write(encode(Call(n=0, method="configure", args=config)))
-        except OSError:
-            # It died at once; whoever waits for its connection tells why.
-            pass
+        # Where it died at once, whoever waits for its connection tells why.
+        with contextlib.suppress(OSError), process.stdin as stdin:
+            stdin.write(encode(Call(n=0, method="configure", args=config)))
         return _LocalHost(process, words, config["session"])
 
 

@@ -28,8 +28,10 @@ MAX_HTML_BYTES = 100_000
 MAX_BYTES_PER_SEC = 300_000
 _MAX_LINE_BYTES = 4000
 _MAX_LIVE_ROWS = 200
+# Upside down, a box that scrolls stays at its end when lines are added, without any script.
+_BOX = "display:flex;flex-direction:column-reverse;max-height:36em;overflow:auto"
 _STYLE = (
-    "margin:0;max-height:32em;overflow:auto;white-space:pre-wrap;line-height:1.35;"
+    "margin:0;flex:none;overflow:visible;white-space:pre-wrap;line-height:1.35;"
     "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px)"
 )
 _PREFIX = "color:var(--jp-ui-font-color2,#616161)"
@@ -77,7 +79,10 @@ class _CellDisplay:
         rows += self.rows
         rows += self.live
         body = "\n".join(row[1] for row in rows)
-        markup = f'<pre class="logmesh" style="{_STYLE}">{body}</pre>' if rows else ""
+        markup = ""
+        if rows:
+            pre = f'<pre class="logmesh" style="{_STYLE}">{body}</pre>'
+            markup = f'<div style="{_BOX}">{pre}</div>'
         if self.receipt is not None:
             rows.append(self.receipt)
             markup += self.receipt[1]

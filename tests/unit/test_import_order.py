@@ -22,9 +22,9 @@ FLOORS: Dict[int, str] = {
     4: "bootstrap managed_proc proc runner",
     5: "engines engines/base engines/dask engines/ipyparallel engines/local engines/ray "
     "engines/ssh",
-    6: "client instance loop mesh store",
-    7: "views views/base views/panel views/plain views/snapshot views/terminal",
-    8: "__init__ __main__ cell_flush cli magics settings",
+    6: "aggregator client instance job loop mesh ranks remote_code store",
+    7: "views views/base views/driver views/panel views/plain views/snapshot views/terminal",
+    8: "__init__ __main__ cell_flush cli magics session settings status",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
