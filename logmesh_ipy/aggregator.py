@@ -1,9 +1,14 @@
 """Aggregation windows: lines that say the same within a window are one group.
 
 A view over the store: it eats chunks and keeps one :class:`Group` per stream kind and template
-(text with its numbers masked). Work per chunk is in bulk; Python loops only over what is
-distinct. Groups are reported when their window ends, at a barrier, and when aggregation is
-switched off. A group knows its ranks, and whether its lines differ in their numbers.
+(text with its numbers masked). Groups are reported when their window ends, at a barrier, and when
+aggregation is switched off. A group knows its ranks, and whether its lines differ in their
+numbers. Called by the view driver.
+
+Work per chunk is in bulk; Python loops only over the distinct masked lines of a chunk, and looks
+at texts only for groups whose lines have all been equal so far. Memory is bounded: lines of more
+than ``MAX_GROUPS`` kinds (or of kinds that need more than ``MAX_GROUP_BYTES``) are counted as
+others. Nothing is ever counted into a group that it is not like.
 """
 
 from __future__ import annotations
@@ -16,10 +21,11 @@ from .model import OutputTarget, fold_ranks
 from .patterns import mask, template
 from .store import Chunk
 
-__all__ = ["Aggregator", "Group", "Report"]
+__all__ = ["MAX_GROUPS", "MAX_GROUP_BYTES", "Aggregator", "Group", "Report"]
 
-_MAX_GROUPS = 10_000
-_MAX_KEY_BYTES = 4096
+MAX_GROUPS = 10_000
+MAX_GROUP_BYTES = 16 << 20
+_MAX_KNOWN_BYTES = 16 << 20
 
 
 @dataclass(slots=True)
@@ -51,7 +57,8 @@ class Group:
 class Report:
     """The groups of one cell's window, in the order of their first lines; wall times of its lines.
 
-    ``others`` counts lines beyond the bound on distinct groups: they are in the store.
+    ``lines`` is the sum of all counts and ``others``: lines beyond the bound on distinct groups.
+    They are in the store. The groups of a window that goes on still grow: show them at once.
     """
 
     cell: int
@@ -62,23 +69,88 @@ class Report:
     others: int
 
 
-_Key = Tuple[OutputTarget, str, bytes]
+_Source = Tuple[OutputTarget, str]
+"""Stream and job: lines of different sources are never alike."""
 
 
 class _Window:
-    __slots__ = ("cell", "deadline", "groups", "lines", "others", "templates")
+    """One cell's groups. ``known`` finds the group of a masked line without its template."""
 
-    def __init__(self, cell: int, deadline: float) -> None:
+    __slots__ = (
+        "cell", "deadline", "first_wall", "group_bytes", "groups", "known", "known_bytes",
+        "last_wall", "lines", "others",
+    )  # fmt: skip
+
+    def __init__(self, cell: int, deadline: float, wall: float) -> None:
         self.cell = cell
         self.deadline = deadline
-        self.groups: Dict[_Key, Group] = {}
-        self.templates: Dict[bytes, bytes] = {}
+        self.first_wall = self.last_wall = wall
+        self.groups: Dict[Tuple[_Source, bytes], Group] = {}
+        self.group_bytes = 0
+        self.known: Dict[_Source, Dict[bytes, Group]] = {}
+        self.known_bytes = 0
         self.lines = 0
         self.others = 0
 
+    def add(self, chunk: Chunk) -> None:
+        keys = mask(chunk.data)
+        counts = Counter(keys)
+        known = self._known(chunk)
+        strangers = [key for key in counts if key not in known]
+        lines: List[bytes] = []
+        if strangers:
+            lines = chunk.lines()
+            self._meet(chunk, strangers, dict(zip(reversed(keys), reversed(lines), strict=True)))
+        rank, wall = chunk.info.rank, chunk.wall
+        equal: List[Group] = []
+        for key, count in counts.items():
+            group = known.get(key)
+            if group is None:
+                self.others += count
+                continue
+            group.count += count
+            group.ranks.add(rank)
+            group.last_wall = max(group.last_wall, wall)
+            if not group.differs:
+                equal.append(group)
+        if equal:
+            _mark_differing(set(lines or chunk.lines()), equal, known)
+        self.lines += chunk.count
+        self.first_wall = min(self.first_wall, wall)
+        self.last_wall = max(self.last_wall, wall)
+
+    def _known(self, chunk: Chunk) -> Dict[bytes, Group]:
+        if self.known_bytes > _MAX_KNOWN_BYTES:
+            self.known.clear()
+            self.known_bytes = 0
+        return self.known.setdefault((chunk.target, chunk.info.job), {})
+
+    def _meet(self, chunk: Chunk, keys: List[bytes], texts: Dict[bytes, bytes]) -> None:
+        """Find or make the groups of masked lines that are new here; none beyond the bounds."""
+        source = (chunk.target, chunk.info.job)
+        known = self.known[source]
+        for key, short in zip(keys, template(b"\n".join(keys)).split(b"\n"), strict=True):
+            group = self.groups.get((source, short))
+            if group is None:
+                text = texts[key]
+                size = len(short) + len(text)
+                if len(self.groups) >= MAX_GROUPS or self.group_bytes + size > MAX_GROUP_BYTES:
+                    continue
+                self.group_bytes += size
+                group = Group(chunk.target, short, text, chunk.info.job, first_wall=chunk.wall)
+                self.groups[source, short] = group
+            known[key] = group
+            self.known_bytes += len(key)
+
+    def report(self) -> Report:
+        groups = tuple(self.groups.values())
+        return Report(
+            self.cell, groups, self.first_wall, self.last_wall, self.lines, self.others
+        )  # fmt: skip
+
 
 class Aggregator:
-    """Groups by cell and window. ``window_sec`` may be changed between chunks."""
+    """Groups by cell and window. ``window_sec`` may be changed: it holds for new windows."""
 
     def __init__(self, window_sec: float) -> None:
         self.window_sec = window_sec
@@ -88,44 +160,19 @@ class Aggregator:
         """Take a chunk; ``now`` is monotonic. The first line of a cell opens its window."""
         window = self._windows.get(chunk.cell)
         if window is None:
-            window = self._windows[chunk.cell] = _Window(chunk.cell, now + self.window_sec)
-        keys = mask(chunk.data)
-        lines = chunk.lines()
-        window.lines += chunk.count
-        samples = dict(zip(reversed(keys), reversed(lines), strict=True))
-        counts = Counter(keys)
-        differing = _differing(lines, counts)
-        for key, count in counts.items():
-            self._count(window, chunk, key, samples[key], count, key in differing)
-
-    def _count(
-        self, window: _Window, chunk: Chunk, key: bytes, text: bytes, count: int, differs: bool
-    ) -> None:
-        short = window.templates.get(key)
-        if short is None:
-            if len(window.templates) >= _MAX_GROUPS * 4:
-                window.templates.clear()
-            short = template(key)
-            if len(key) <= _MAX_KEY_BYTES:
-                window.templates[key] = short
-        group_key = (chunk.target, chunk.info.job, short)
-        group = window.groups.get(group_key)
-        if group is None:
-            if len(window.groups) >= _MAX_GROUPS:
-                window.others += count
-                return
-            group = window.groups[group_key] = Group(
-                chunk.target, short, text, chunk.info.job, first_wall=chunk.wall
-            )
-        group.count += count
-        group.differs = group.differs or differs or text != group.text
-        group.ranks.add(chunk.info.rank)
-        group.last_wall = chunk.wall
+            deadline = now + self.window_sec
+            window = self._windows[chunk.cell] = _Window(chunk.cell, deadline, chunk.wall)
+        window.add(chunk)
 
     def pending(self, cell: int) -> Optional[Report]:
         """The open window of a cell as it stands now."""
         window = self._windows.get(cell)
-        return None if window is None else _report(window)
+        return None if window is None else window.report()
+
+    def pending_lines(self, cell: int) -> int:
+        """How many lines the open window of a cell holds; 0 where there is none."""
+        window = self._windows.get(cell)
+        return 0 if window is None else window.lines
 
     def cells(self) -> List[int]:
         """The cells that have an open window."""
@@ -136,30 +183,19 @@ class Aggregator:
         ended = [w for w in self._windows.values() if now >= w.deadline]
         for window in ended:
             del self._windows[window.cell]
-        return [_report(window) for window in ended]
+        return [window.report() for window in ended]
 
     def flush(self) -> List[Report]:
         """Reports of all windows, ended or not: at a barrier, and when aggregation goes off."""
         windows, self._windows = self._windows, {}
-        return [_report(window) for window in windows.values()]
+        return [window.report() for window in windows.values()]
 
 
-def _differing(lines: List[bytes], counts: Counter[bytes]) -> Set[bytes]:
-    """The keys under which this chunk has more than one text."""
-    distinct = set(lines)
-    if len(distinct) == len(counts):
-        return set()
-    again = Counter(mask(b"\n".join(distinct) + b"\n"))
-    return {key for key, count in again.items() if count > 1}
-
-
-def _report(window: _Window) -> Report:
-    groups = tuple(window.groups.values())
-    return Report(
-        window.cell,
-        groups,
-        min((group.first_wall for group in groups), default=0.0),
-        max((group.last_wall for group in groups), default=0.0),
-        window.lines,
-        window.others,
-    )
+def _mark_differing(texts: Set[bytes], equal: List[Group], known: Dict[bytes, Group]) -> None:
+    """Mark the groups that have a text other than their first; ``equal`` have had none so far."""
+    texts.difference_update([group.text for group in equal])
+    if texts:
+        for key in set(mask(b"\n".join(texts) + b"\n")):
+            group = known.get(key)
+            if group is not None:
+                group.differs = True

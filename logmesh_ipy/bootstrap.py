@@ -20,7 +20,7 @@ import threading
 from typing import Any, Callable, Dict, List, Optional
 
 from . import procs
-from .channel import Connection, dial
+from .channel import Connection, dial, is_served
 from .config import HostOptions
 from .errors import LogMeshError
 from .file_appender import check_directory
@@ -103,6 +103,7 @@ class BootstrapProcManager:
         self._by_pid: Dict[int, ManagedProc] = {}
         self._reaper = procs.Reaper(self._exited)
         self._stopping = asyncio.Event()
+        self._orphan = False
         self._started_at = 0.0
         self._beats = 0.0
         self._responder: Optional[Responder] = None
@@ -137,6 +138,8 @@ class BootstrapProcManager:
             for tee in self._tees.values():
                 tee.close()
             shutil.rmtree(self._directory, ignore_errors=True)
+            if self._orphan and await self._kernel_ended():
+                shutil.rmtree(self._session_directory, ignore_errors=True)
 
     def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
         """Handler protocol of the control connection."""
@@ -155,8 +158,21 @@ class BootstrapProcManager:
     def _orphaned(self) -> None:
         """Nobody will tell this host to stop: end all, and remove what the kernel left too."""
         if not self._stopping.is_set():
-            shutil.rmtree(self._session_directory, ignore_errors=True)
+            self._orphan = True
         self._stopping.set()
+
+    async def _kernel_ended(self) -> bool:
+        """Whether the kernel is gone. Its connections end a little earlier than itself.
+
+        Where it lives, other hosts of it may use the session's directory still.
+        """
+        if self._parent is None:
+            return not is_served(self._uplink_address)
+        for _ in range(int(_LAST_SEC / _STARTING_TICK_SEC)):
+            if not procs.is_running(self._parent):
+                return True
+            await asyncio.sleep(_STARTING_TICK_SEC)
+        return False
 
     # --- what the client asks -----------------------------------------------------------------
 

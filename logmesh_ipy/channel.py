@@ -39,6 +39,7 @@ __all__ = [
     "Server",
     "any_address",
     "dial",
+    "is_served",
     "parse_address",
     "serve",
 ]
@@ -335,6 +336,11 @@ def parse_address(address: str) -> str:
     return path
 
 
+def is_served(address: str) -> bool:
+    """Whether a living process serves the address."""
+    return _answers(parse_address(address))
+
+
 def any_address(name: str = "channel") -> str:
     """A free Unix address in a new directory of mode 0700."""
     return f"unix:{tempfile.mkdtemp(prefix='logmesh-any-')}/{name}.sock"
@@ -346,7 +352,7 @@ def _bind(path: str) -> socket.socket:
         try:
             sock.bind(path)
         except OSError:
-            if _is_alive(path):
+            if _answers(path):
                 words = f"unix:{path} is already served by another process"
                 raise AddressInUseError(errno.EADDRINUSE, words) from None
             _unlink_socket(path)
@@ -362,7 +368,7 @@ def _bind(path: str) -> socket.socket:
     return sock
 
 
-def _is_alive(path: str) -> bool:
+def _answers(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:

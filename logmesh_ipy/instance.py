@@ -41,7 +41,7 @@ class Instance:
         self.options = options
         self.loop = MeshLoop(loop)
         self.token = secrets.token_bytes(32)
-        self.directory = tempfile.mkdtemp(prefix="logmesh-")
+        self.directory = ""
         self.hostname = socket.gethostname()
         self.store = LogStore(
             memory_bytes=options.store_memory_bytes, max_line_bytes=options.max_line_bytes
@@ -79,12 +79,13 @@ class Instance:
         return f"unix:{self.directory}/client.sock"
 
     async def acquire(self) -> None:
-        """One more mesh; the first one opens the socket."""
+        """One more mesh; the first one makes the directory and opens the socket."""
         if self.closed:
             raise MeshStateError("this instance is closed; context() gives a new one")
         self._holders += 1
         if self._actor is None:
             raise_file_limit()
+            self.directory = tempfile.mkdtemp(prefix="logmesh-")
             self._actor = LogClientActor(self.store)
             self._server = await serve(self.address, self._accept, self.token)
 
@@ -110,8 +111,9 @@ class Instance:
         self.loop.close()
 
     def close_loop(self) -> None:
-        """After the last release: wait for the end of the loop's thread. Not from that thread."""
-        if self.closed:
+        """Without a mesh: wait for the end of the loop's thread. Not from that thread."""
+        if not self._holders:
+            self.closed = True
             self.loop.close()
 
     def new_procs(self, count: int) -> range:

@@ -1,9 +1,9 @@
-"""LogForwardActor: serves a proc's log channel and relays it to the client, barriers in-band.
+r"""LogForwardActor: serves a proc's log channel and relays it to the client, barriers in-band.
 
 It runs in each remote proc (*hosted*), or in the bootstrap for a proc that cannot run it
 (*adopted*): the same class, channel and numbers. Batches pass through unread.
 
-    parents (StreamFwder's senders) --Log, Gap, End, Drained--\\
+    parents (StreamFwder's senders) --Log, Gap, End, Drained--\
                                                                > rx > uplink to the client
     its own connection to its channel --Flush(v)--------------/
 

@@ -11,57 +11,28 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import os
 import signal
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from .config import MeshOptions, check_count, parse_ranks
-from .engines.base import HostHandle, HostPlan, load_engine
-from .errors import (
-    LogMeshError,
-    MeshError,
-    MeshStateError,
-    RemoteError,
-    SpawnError,
-    TransportError,
-)
+from .engines.base import Engine, load_engine
+from .errors import MeshError, MeshStateError, RemoteError, SpawnError, TransportError
 from .handshake import Role
+from .host import Host
 from .instance import Instance, context
 from .job import Job
 from .loop import PythonTask
 from .model import FlushReport, LogClientMessage, ProcInfo, fold_ranks
 from .ranks import rank_environment
-from .remote_code import pack_call, unpack_result
-from .rpc import Caller
+from .remote_code import pack_call
+from .remote_proc import Proc
 
-__all__ = ["HostMesh", "Proc", "ProcMesh", "this_host"]
+__all__ = ["HostMesh", "ProcMesh", "this_host"]
 
 Ranks = Union[None, str, int, Sequence[int]]
-_SPAWN_AT_ONCE = 64
-_EXIT_REPLY_SEC = 0.2
-_EXIT_SEC = 1.0
-_LAST_REPLY_SEC = 0.5
 _LAST_FRAMES_SEC = 0.5
 Progress = Callable[[int, int], None]
-
-
-class Proc:
-    """One proc of a mesh, as the driver sees it."""
-
-    def __init__(self, proc: int, rank: int) -> None:
-        self.proc = proc
-        self.rank = rank
-        self.pid = 0
-        self.exit_code: Optional[int] = None
-        self.caller: Optional[Caller] = None
-        self.exited = asyncio.Event()
-        self.attached = asyncio.Event()
-
-    @property
-    def ready(self) -> bool:
-        """Whether code can be run on it and its lines are relayed."""
-        return self.caller is not None and self.attached.is_set() and self.exit_code is None
 
 
 class HostMesh:
@@ -106,14 +77,12 @@ class ProcMesh:
         self.options = options
         self.commands_only = commands_only
         self.procs: List[Proc] = []
+        self._proc_of: Dict[int, Proc] = {}
         self.jobs: Dict[str, Job] = {}
         self.stopped = False
         self._torn_down = False
         self.lost = ""
-        self._host: Optional[HostHandle] = None
-        self._control: Optional[Caller] = None
-        self._gone: Optional[asyncio.Event] = None
-        self._exits: Dict[int, Proc] = {}
+        self._host: Optional[Host] = None
         self._stopping: Optional[asyncio.Task[None]] = None
         self._losing: Optional[asyncio.Task[None]] = None
         self._job_count = 0
@@ -238,22 +207,24 @@ class ProcMesh:
 
     # --- start --------------------------------------------------------------------------------
 
-    async def start(self, engine: Any, on_progress: Progress) -> ProcMesh:
+    async def start(self, engine: Engine, on_progress: Progress) -> ProcMesh:
+        """On the instance's loop: bring everything up, or leave nothing. Called once."""
         await self.instance.acquire()
+        host = self._host = Host(self.instance, self._on_exit, self._on_lost)
         try:
             await asyncio.wait_for(
-                self._bring_up(engine, on_progress), self.options.start_timeout_sec
+                self._bring_up(host, engine, on_progress), self.options.start_timeout_sec
             )
         except asyncio.TimeoutError:
             waiting = fold_ranks(proc.rank for proc in self.procs if not proc.ready)
-            words = "" if self._host is None else self._host.last_words()
+            words = host.last_words()
             await self._tear_down()
             raise SpawnError(
                 f"ranks {waiting or 'of the mesh'} did not come up within "
                 f"{self.options.start_timeout_sec:g} s{': ' + words if words else ''}"
             ) from None
         except TransportError as error:
-            words = "" if self._host is None else self._host.last_words()
+            words = host.last_words()
             await self._tear_down()
             raise SpawnError(f"the bootstrap ended: {words or error}") from None
         except BaseException:
@@ -261,25 +232,12 @@ class ProcMesh:
             raise
         return self
 
-    async def _bring_up(self, engine: Any, on_progress: Progress) -> None:
+    async def _bring_up(self, host: Host, engine: Engine, on_progress: Progress) -> None:
         count = self.options.procs
-        self._gone = asyncio.Event()
-        name = self.instance.new_host_name()
-        connected: asyncio.Future[Caller] = asyncio.get_running_loop().create_future()
-        self.instance.when_connected(
-            Role.BOOTSTRAP,
-            name,
-            lambda connection: self._bootstrap_connected(connection, connected),
-        )
-        self._host = await engine.start_host(self._plan(name))
-        while not connected.done():
-            await asyncio.wait([connected], timeout=0.05)
-            if not connected.done() and not self._host.is_running():
-                words = self._host.last_words()
-                raise SpawnError(f"the bootstrap ended at once{': ' + words if words else ''}")
-        self._control = connected.result()
+        await host.start(engine, self.options.host)
         ids = self.instance.new_procs(count)
-        self.procs = [Proc(proc, rank) for rank, proc in enumerate(ids)]
+        self.procs = [Proc(proc, rank, host.said) for rank, proc in enumerate(ids)]
+        self._proc_of = {proc.proc: proc for proc in self.procs}
         if self.commands_only:
             return
         environs = rank_environment(count)
@@ -292,7 +250,7 @@ class ProcMesh:
             }
             for proc in self.procs
         ]  # fmt: skip
-        pids = await self._spawn(specs, {proc.proc: proc.rank for proc in self.procs})
+        pids = await host.spawn(specs, {proc.proc: proc.rank for proc in self.procs})
         for proc in self.procs:
             proc.pid = pids[proc.proc]
         for ready, proc in enumerate(self.procs):
@@ -300,34 +258,12 @@ class ProcMesh:
             await self._until_ready(proc)
         on_progress(count, count)
 
-    def _plan(self, name: str) -> HostPlan:
-        directory = f"{self.instance.directory}/{name}"
-        os.mkdir(directory, 0o700)
-        return HostPlan(
-            name=name,
-            config={
-                "name": name,
-                "directory": directory,
-                "session_directory": self.instance.directory,
-                "session": f"{os.path.basename(self.instance.directory)}-{name}",
-                "uplink": self.instance.address,
-                "token": self.instance.token,
-                "options": self.options.host.to_map(),
-            },
-        )
-
     def _expect_proc(self, proc: Proc) -> None:
         info = ProcInfo(proc=proc.proc, rank=proc.rank, hostname=self.instance.hostname, pid=0)
         record = self.instance.actor.expect(info)
         record.level = self.options.level
         record.on_attach = proc.attached.set
-        self._exits[proc.proc] = proc
-
-        def connected(connection: Any) -> Caller:
-            proc.caller = Caller(connection, lambda name, args: None, lambda error: None)
-            return proc.caller
-
-        self.instance.when_connected(Role.RUN, str(proc.proc), connected)
+        self.instance.when_connected(Role.RUN, str(proc.proc), proc.connected)
 
     async def _until_ready(self, proc: Proc) -> None:
         while not proc.ready:
@@ -335,54 +271,13 @@ class ProcMesh:
             await asyncio.wait(waits, timeout=0.02, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
-            failed = {p.rank: p for p in self.procs if p.exit_code is not None}
+            if self.lost:
+                raise TransportError(self.lost)
+            failed = {p.rank: await p.death() for p in self.procs if p.exit_code is not None}
             if failed:
-                raise await self._died_at_start(failed)
-
-    async def _died_at_start(self, failed: Dict[int, Proc]) -> SpawnError:
-        failures: Dict[int, str] = {}
-        for rank, proc in failed.items():
-            words = await self._last_words(proc.proc)
-            failures[rank] = f"{_ended(proc.exit_code)}{': ' + words if words else ''}"
-        first = min(failures)
-        return SpawnError(
-            f"rank {first} died at start, {failures[first]}"
-            + (f" (ranks {fold_ranks(failures)} died)" if len(failures) > 1 else ""),
-            failures,
-        )
-
-    async def _last_words(self, proc: int) -> str:
-        try:
-            lines = await self._call("peek", proc=proc, target=2, lines=20)
-        except LogMeshError:
-            return ""
-        return b"\n".join(lines).decode(errors="backslashreplace")
-
-    async def _spawn(
-        self,
-        specs: List[Dict[str, Any]],
-        rank_of: Dict[int, int],
-        argv: Optional[List[str]] = None,
-        environ: Optional[Mapping[str, str]] = None,
-        cwd: Optional[str] = None,
-    ) -> Dict[int, int]:
-        started: Dict[int, int] = {}
-        failures: Dict[int, str] = {}
-        for first in range(0, len(specs), _SPAWN_AT_ONCE):
-            answer = await self._call(
-                "spawn",
-                procs=specs[first : first + _SPAWN_AT_ONCE],
-                argv=argv,
-                environ=dict(environ or {}),
-                cwd=cwd,
-            )
-            started.update((int(proc), pid) for proc, pid in answer["started"].items())
-            failures.update((rank_of[int(proc)], why) for proc, why in answer["failed"].items())
-        if failures:
-            await self._call("signal", procs=list(started), number=signal.SIGKILL)
-            words = failures[min(failures)]
-            raise SpawnError(f"cannot start on ranks {fold_ranks(failures)}: {words}", failures)
-        return started
+                first = min(failed)
+                others = f" (ranks {fold_ranks(failed)} died)" if len(failed) > 1 else ""
+                raise SpawnError(f"rank {first} died at start, {failed[first]}{others}", failed)
 
     # --- running ------------------------------------------------------------------------------
 
@@ -394,7 +289,7 @@ class ProcMesh:
         first: List[int] = []
 
         async def one(proc: Proc) -> None:
-            outcome = await self._run_on(proc, kind, blob, filename, want)
+            outcome = await proc.run(kind, blob, filename, want)
             if isinstance(outcome, RemoteError):
                 errors[proc.rank] = outcome
                 first.append(proc.rank)
@@ -404,56 +299,14 @@ class ProcMesh:
         try:
             await asyncio.gather(*(one(proc) for proc in procs))
         except asyncio.CancelledError:
-            ids = [proc.proc for proc in procs if proc.exit_code is None]
-            if self._control is not None:
-                self._control.call("signal", procs=ids, number=signal.SIGINT)
+            if self._host is not None:
+                self._host.signal([proc.proc for proc in procs], signal.SIGINT)
             raise
         if errors:
             interrupted = [rank for rank in first if errors[rank].kind == "KeyboardInterrupt"]
             candidates = [rank for rank in first if rank not in interrupted] or first
             raise MeshError(errors, results, candidates[0])
         return dict(sorted(results.items()))
-
-    async def _run_on(
-        self, proc: Proc, kind: str, blob: bytes, filename: str, want: str
-    ) -> Union[RemoteError, Tuple[Any]]:
-        if proc.caller is None or proc.exit_code is not None:
-            return await self._exit_error(proc)
-        call = proc.caller.call("run", kind=kind, blob=blob, filename=filename, want=want)
-        try:
-            answer = await self._reply(proc, call)
-        except (TransportError, asyncio.TimeoutError):
-            return await self._exit_error(proc)
-        if not answer["ok"]:
-            text = answer["blob"].decode(errors="replace")
-            return RemoteError(proc.rank, answer["kind"], answer["message"], text)
-        if want == "repr":
-            return (answer["blob"].decode(errors="replace"),)
-        try:
-            return (unpack_result(answer["blob"]),)
-        except Exception as error:  # noqa: BLE001 (whatever the result's classes raise)
-            words = f"the result cannot be read here: {type(error).__name__}: {error}"
-            return RemoteError(proc.rank, "ResultError", words, "")
-
-    async def _reply(self, proc: Proc, call: asyncio.Future[Any]) -> Any:
-        """What the call brings. Raises TransportError or TimeoutError when the proc has ended.
-
-        Its connection may outlive it: a process that it forked holds it open.
-        """
-        exited = asyncio.ensure_future(proc.exited.wait())
-        try:
-            await asyncio.wait([call, exited], return_when=asyncio.FIRST_COMPLETED)
-            return await asyncio.wait_for(call, _LAST_REPLY_SEC if exited.done() else None)
-        finally:
-            exited.cancel()
-
-    async def _exit_error(self, proc: Proc) -> RemoteError:
-        try:
-            await asyncio.wait_for(proc.exited.wait(), 2.0)
-        except asyncio.TimeoutError:
-            return RemoteError(proc.rank, "ProcLost", "its run channel is gone", "")
-        words = await self._last_words(proc.proc)
-        return RemoteError(proc.rank, "ProcExited", f"the proc {_ended(proc.exit_code)}", words)
 
     async def _exec(
         self,
@@ -491,7 +344,7 @@ class ProcMesh:
         try:
             cwd = cwd or os.getcwd()
             extra = {"PYTHONUNBUFFERED": "1", **(environ or {})}
-            job.pids = await self._spawn(specs, job.rank_of, argv, extra, cwd)
+            job.pids = await self._open_host.spawn(specs, job.rank_of, argv, extra, cwd)
         except BaseException:
             del self.jobs[name]
             self.instance.actor.forget(ids)
@@ -504,56 +357,44 @@ class ProcMesh:
         )
         return await self.instance.actor.start_sync_flush(message)
 
-    # --- the bootstrap's connection -----------------------------------------------------------
+    # --- the host -----------------------------------------------------------------------------
 
-    def _bootstrap_connected(self, connection: Any, connected: asyncio.Future[Caller]) -> Caller:
-        caller = Caller(connection, self._on_event, self._on_lost)
-        if not connected.done():
-            connected.set_result(caller)
-        return caller
+    @property
+    def _open_host(self) -> Host:
+        if self._host is None:
+            raise MeshStateError("the mesh is not started")
+        return self._host
 
-    def _on_event(self, name: str, args: Dict[str, Any]) -> None:
-        if name != "exited":
-            return
-        source, code = args["proc"], args["code"]
+    async def _call(self, method: str, **args: Any) -> Any:
+        return await self._open_host.call(method, **args)
+
+    def _on_exit(self, source: int, code: int) -> None:
         self.instance.actor.proc_exited(source, code)
         self._note_exit(source, code)
 
     def _note_exit(self, source: int, code: int) -> None:
-        proc = self._exits.get(source)
-        if proc is not None and proc.exit_code is None:
-            proc.exit_code = code
-            proc.exited.set()
+        proc = self._proc_of.get(source)
+        if proc is not None:
+            proc.note_exit(code)
         for job in self.jobs.values():
             job.note_exit(source, code)
 
-    def _on_lost(self, error: Optional[Exception]) -> None:
-        """The control connection is gone: by our stop, or the bootstrap died."""
-        if self._gone is not None:
-            self._gone.set()
-        if self.stopped:
-            return
+    def _on_lost(self) -> None:
         self.lost = f"the bootstrap on {self.instance.hostname} is gone"
         self._losing = asyncio.ensure_future(self._lose())
 
     async def _lose(self) -> None:
         """End what the bootstrap left behind, take what is still under way, note the rest."""
-        if self._host is not None:
-            self._host.clean_up()
-        actor, sources = self.instance.actor, self.sources
-        deadline = asyncio.get_running_loop().time() + _LAST_FRAMES_SEC
-        while any(actor.records[source].attached for source in sources):
-            if asyncio.get_running_loop().time() > deadline:
+        await self._open_host.clean_up()
+        loop, actor, sources = asyncio.get_running_loop(), self.instance.actor, self.sources
+        deadline = loop.time() + _LAST_FRAMES_SEC
+        while loop.time() < deadline:
+            if not any(actor.records[source].attached for source in sources):
                 break
             await asyncio.sleep(0.005)
         actor.host_lost(sources, self.lost)
         for source in sources:
             self._note_exit(source, -signal.SIGKILL)
-
-    async def _call(self, method: str, **args: Any) -> Any:
-        if self._control is None:
-            raise MeshStateError("the mesh is not started")
-        return await self._control.call(method, **args)
 
     def check_open(self, what: str) -> None:
         """Raises MeshStateError where ``what`` cannot be done: stopped, lost, or a forked child."""
@@ -589,45 +430,14 @@ class ProcMesh:
     async def _tear_down(self, polite: bool = False) -> None:
         self.stopped = True
         if polite:
-            await asyncio.gather(*(self._leave(proc) for proc in self.procs))
-        if self._control is not None and self._gone is not None and not self._control.lost:
-            # Where it does not answer or is gone already, clean_up kills what is left.
-            with contextlib.suppress(LogMeshError, asyncio.TimeoutError):
-                await asyncio.wait_for(self._control.call("stop", grace_sec=0.3), 3.0)
-                await asyncio.wait_for(self._gone.wait(), 1.0)
+            await asyncio.gather(*(proc.leave() for proc in self.procs))
+        await self._open_host.stop()
         if self._losing is not None:
             await self._losing
-        if self._host is not None:
-            for _ in range(100):
-                if not self._host.is_running():
-                    break
-                await asyncio.sleep(0.005)
-            self._host.clean_up()
         for proc in self.procs:
             self.instance.forget_peer(Role.RUN, str(proc.proc))
-        if self.instance.started:
-            self.instance.actor.forget(self.sources)
+        self.instance.actor.forget(self.sources)
         for source in self.sources:
             self._note_exit(source, -signal.SIGTERM)
         self._torn_down = True
         await self.instance.release()
-
-    async def _leave(self, proc: Proc) -> None:
-        """Have an idle proc end by itself, so that its atexit functions run."""
-        if proc.caller is None or not proc.ready:
-            return
-        with contextlib.suppress(LogMeshError, asyncio.TimeoutError):
-            answer = await asyncio.wait_for(proc.caller.call("exit"), _EXIT_REPLY_SEC)
-            if not answer["busy"]:
-                await asyncio.wait_for(proc.exited.wait(), _EXIT_SEC)
-
-
-def _ended(code: Optional[int]) -> str:
-    if code is None:
-        return "is gone"
-    if code >= 0:
-        return f"exited with code {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"

@@ -28,6 +28,7 @@ __all__ = [
     "Spawned",
     "become_subreaper",
     "die_with_parent",
+    "is_running",
     "kill_descendants",
     "pipe_bytes",
     "raise_file_limit",
@@ -156,6 +157,16 @@ class Reaper:
             if pid == 0:
                 return
             self._on_exit(pid, os.waitstatus_to_exitcode(status))
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there and not a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
+    except OSError:
+        return False
+    return stat[stat.rindex(b")") + 2 :][:1] not in (b"Z", b"X")
 
 
 def watch_process(pid: int, on_end: Callable[[], None]) -> Callable[[], None]:

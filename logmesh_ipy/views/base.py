@@ -34,10 +34,13 @@ class View(Protocol):
         """New whole lines of a cell, in order (while nothing is aggregated)."""
 
     def groups(self, report: Report) -> None:
-        """The groups of a window that has ended."""
+        """The groups of a window that has ended; ``live`` follows and says what stands now."""
 
     def live(self, cell: int, pending: Report | None, unfinished: Sequence[OpenLine]) -> None:
-        """What stands below the rest for now: a window that goes on, and unfinished lines."""
+        """What stands below the rest for now: a window that goes on, and unfinished lines.
+
+        Called when it has changed; with neither, when nothing is left of it.
+        """
 
     def receipt(self, cell: int, text: str, complete: bool) -> None:
         """What the barrier at the end of a cell has proved."""
@@ -63,7 +66,7 @@ def line_prefix(info: ProcInfo, target: OutputTarget) -> str:
 
 
 def group_prefix(ranks: str, job: str, target: OutputTarget, count: int) -> str:
-    """Who says it how often: ``[0-3] 12×``."""
+    """Who says it how often: ``[0-3]``, ``[0-3 err] 12`` with a multiplication sign."""
     parts = [ranks]
     if job:
         parts.append(job)
@@ -87,20 +90,21 @@ def marked_text(text: bytes, mark: LineMark | None) -> Tuple[bytes, str]:
 
 
 def chunk_lines(chunk: Chunk, most: int) -> Iterator[Tuple[bytes, LineMark | None]]:
-    """The last ``most`` lines of a chunk with their marks."""
-    lines = chunk.lines()
-    first = max(0, len(lines) - most)
+    """The last ``most`` lines of a chunk with their marks; looks only at these."""
+    if most <= 0:
+        return
+    lines = chunk.lines() if most >= chunk.count else chunk.data[:-1].rsplit(b"\n", most)[1:]
     marks = {mark.index: mark for mark in chunk.marks}
-    for index in range(first, len(lines)):
-        yield lines[index], marks.get(index)
+    for index, line in enumerate(lines, chunk.count - len(lines)):
+        yield line, marks.get(index)
 
 
 def window_header(report: Report) -> str:
-    """``>>> Aggregated Logs (2026-01-31 10:00:00) >>>``, as the logging mesh writes it."""
+    """``>>> Aggregated Logs (2026-01-31 10:00:00, 12 lines) >>>``; the times of its lines."""
     first = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(report.first_wall))
     last = time.strftime("%H:%M:%S", time.localtime(report.last_wall))
     span = f"{first} to {last}" if last != first[11:] else first
-    return f">>> Aggregated Logs ({span}, {report.lines:,} lines) >>>"
+    return f">>> Aggregated Logs ({span}, {plural(report.lines, 'line')}) >>>"
 
 
 def plural(count: int, noun: str) -> str:

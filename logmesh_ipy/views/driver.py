@@ -2,26 +2,46 @@
 
     store --append--> wake > read what is new > aggregate (with a window) > view > render
 
-``sync`` does one round at once, in the caller's thread: after a barrier it brings everything
-that the barrier proved to the screen. A view that raises is not called again; the error is kept
-and told, and the store goes on.
+``sync`` asks for a round at once and waits for it: after a barrier it brings everything that the
+barrier proved to the screen. The round runs in the driver's thread, so an interrupt of the caller
+loses no line. A view that raises is not called again; the error is kept and told, and the store
+goes on.
 """
 
 from __future__ import annotations
 
 import threading
+from functools import partial
 from itertools import groupby
-from typing import Callable, Optional
+from typing import Callable, Dict, List, Optional, Tuple
 
-from ..aggregator import Aggregator
+from ..aggregator import Aggregator, Report
 from ..clock import SYSTEM_CLOCK, Clock
-from ..store import LogStore
+from ..store import LogStore, OpenLine
 from .base import View
 
 __all__ = ["TICK_SEC", "ViewDriver"]
 
 TICK_SEC = 0.1
-_ROWS_PER_ROUND = 200_000
+_ROWS_PER_READ = 200_000
+_ALIVE_CHECK_SEC = 0.5
+_CLOSE_SEC = 5.0
+
+Receipt = Tuple[int, str, bool]
+"""(cell, text, complete)."""
+
+
+_Live = Tuple[int, Tuple[Tuple[int, int, bytes], ...]]
+"""What a cell's live part shows: lines in its open window, and its unfinished lines."""
+_NOTHING_LIVE: _Live = (0, ())
+
+
+class _Request:
+    """One ``sync`` that somebody waits for."""
+
+    def __init__(self, receipt: Optional[Receipt]) -> None:
+        self.receipt = receipt
+        self.done = threading.Event()
 
 
 class ViewDriver:
@@ -42,59 +62,95 @@ class ViewDriver:
         self._clock = clock
         self._cursor = 0
         self._aggregator: Optional[Aggregator] = None
+        self._live: Dict[int, _Live] = {}
         self._unrendered = False
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._stop = threading.Event()
+        self._condition = threading.Condition()
+        self._fresh = False
+        self._requests: List[_Request] = []
+        self._stopping = False
         self._unsubscribe = store.subscribe(self._notice)
         self._thread = threading.Thread(target=self._run, name="logmesh-view", daemon=True)
         self._thread.start()
 
-    def sync(self, receipt: Optional[tuple[int, str, bool]] = None) -> None:
-        """Show all that is in the store now; ``receipt`` is (cell, text, complete)."""
-        with self._lock:
-            self._round(barrier=True)
-            if receipt is not None:
-                self._guard(lambda: self.view.receipt(*receipt))
-                self._render(final=True)
+    def sync(self, receipt: Optional[Receipt] = None) -> None:
+        """Show all that is in the store now; ``receipt`` is (cell, text, complete).
+
+        Does nothing after ``close``, and in a forked child, which has no such thread.
+        """
+        request = _Request(receipt)
+        with self._condition:
+            if self._stopping:
+                return
+            self._requests.append(request)
+            self._condition.notify()
+        while not request.done.wait(_ALIVE_CHECK_SEC):
+            if not self._thread.is_alive():
+                return
 
     def close(self) -> None:
-        """A last round, then no more."""
-        if self._stop.is_set():
-            return
+        """A last round, then no more. Idempotent; waits for it, but not from the view itself."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
         self._unsubscribe()
-        self._stop.set()
-        self._wake.set()
         if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=5.0)
-        with self._lock:
-            self._round(barrier=True)
-            self._guard(self.view.close)
+            self._thread.join(timeout=_CLOSE_SEC)
+
+    # --- the thread ---------------------------------------------------------------------------
 
     def _notice(self) -> None:
-        if not self._wake.is_set():
-            self._wake.set()
+        """The store has grown. On the client's loop, for each batch: mostly one comparison."""
+        if not self._fresh:
+            with self._condition:
+                self._fresh = True
+                self._condition.notify()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            waits = self._unrendered or (
-                self._aggregator is not None and bool(self._aggregator.cells())
-            )
-            self._wake.wait(TICK_SEC if waits else None)
-            if self._stop.is_set():
-                return
-            self._wake.clear()
-            with self._lock:
-                self._round(barrier=False)
-            self._stop.wait(TICK_SEC)
+        requests: List[_Request] = []
+        stopping = False
+        while not stopping:
+            with self._condition:
+                self._wait()
+                # Before the store is read: what is appended from here on sets it again.
+                self._fresh = False
+                requests, self._requests = self._requests, []
+                stopping = self._stopping
+            self._round(requests, barrier=stopping or bool(requests))
+            for request in requests:
+                request.done.set()
+        self._guard(self.view.close)
 
-    def _round(self, barrier: bool) -> None:
-        window = self._window()
-        self._set_window(window)
-        while self.error is None:
-            chunks = self._store.read(self._cursor, _ROWS_PER_ROUND)
+    def _wait(self) -> None:
+        """Until a round is wanted: by a barrier at once, by new lines at most each tick."""
+        if self._urgent():
+            return
+        self._condition.wait_for(self._urgent, TICK_SEC)
+        waits = self._unrendered or (self._aggregator is not None and self._aggregator.cells())
+        if not waits:
+            self._condition.wait_for(lambda: self._fresh or self._urgent())
+
+    def _urgent(self) -> bool:
+        return self._stopping or bool(self._requests)
+
+    def _round(self, requests: List[_Request], *, barrier: bool) -> None:
+        self._set_window(self._window())
+        self._read()
+        if self._aggregator is not None:
+            now = self._clock.monotonic()
+            self._show_groups(self._aggregator.flush() if barrier else self._aggregator.due(now))
+        self._guard(self._show_live)
+        for request in requests:
+            if request.receipt is not None:
+                self._guard(partial(self.view.receipt, *request.receipt))
+        self._render(final=barrier)
+
+    def _read(self) -> None:
+        """Give the view what there is now; not what arrives meanwhile, which may never end."""
+        end = self._store.rows
+        while self._cursor < end and self.error is None:
+            chunks = self._store.read(self._cursor, min(_ROWS_PER_READ, end - self._cursor))
             if not chunks:
-                break
+                return  # closed meanwhile
             self._cursor = chunks[-1].first_row + chunks[-1].count
             if self._aggregator is not None:
                 now = self._clock.monotonic()
@@ -102,13 +158,9 @@ class ViewDriver:
                     self._aggregator.add(chunk, now)
             else:
                 for cell, some in groupby(chunks, key=lambda chunk: chunk.cell):
-                    batch = list(some)
-                    self._guard(lambda cell=cell, batch=batch: self.view.lines(cell, batch))
-        self._report(barrier)
-        self._guard(self._show_live)
-        self._render(final=barrier)
+                    self._guard(partial(self.view.lines, cell, list(some)))
 
-    def _render(self, final: bool) -> None:
+    def _render(self, *, final: bool) -> None:
         def render() -> None:
             self._unrendered = not self.view.render(final=final)
 
@@ -116,30 +168,40 @@ class ViewDriver:
         self._guard(render)
 
     def _set_window(self, window: Optional[float]) -> None:
-        if window is None and self._aggregator is not None:
-            for report in self._aggregator.flush():
-                self._guard(lambda report=report: self.view.groups(report))
-            self._aggregator = None
-        elif window is not None and self._aggregator is None:
+        if window is None:
+            if self._aggregator is not None:
+                self._show_groups(self._aggregator.flush())
+                self._aggregator = None
+        elif self._aggregator is None:
             self._aggregator = Aggregator(window)
-        elif window is not None and self._aggregator is not None:
+        else:
             self._aggregator.window_sec = window
 
-    def _report(self, barrier: bool) -> None:
-        if self._aggregator is None:
-            return
-        reports = (
-            self._aggregator.flush() if barrier else self._aggregator.due(self._clock.monotonic())
-        )
+    def _show_groups(self, reports: List[Report]) -> None:
         for report in reports:
-            self._guard(lambda report=report: self.view.groups(report))
+            self._guard(partial(self.view.groups, report))
 
     def _show_live(self) -> None:
-        unfinished = self._store.open_lines()
+        """Tell the view of each cell whose live part has changed, also when it is gone."""
+        lines: Dict[int, List[OpenLine]] = {}
+        for line in self._store.open_lines():
+            lines.setdefault(line.cell, []).append(line)
         pending = self._aggregator.cells() if self._aggregator is not None else []
-        for cell in {self._store.cell, *pending, *(line.cell for line in unfinished)}:
+        for cell in sorted({*self._live, *lines, *pending}):
+            unfinished = lines.get(cell, [])
+            count = self._aggregator.pending_lines(cell) if self._aggregator is not None else 0
+            now = (
+                count,
+                tuple((line.info.proc, int(line.target), line.text) for line in unfinished),
+            )
+            if self._live.get(cell) == now:
+                continue
             report = self._aggregator.pending(cell) if self._aggregator is not None else None
-            self.view.live(cell, report, [line for line in unfinished if line.cell == cell])
+            self.view.live(cell, report, unfinished)
+            if now == _NOTHING_LIVE:
+                self._live.pop(cell, None)
+            else:
+                self._live[cell] = now
 
     def _guard(self, action: Callable[[], None]) -> None:
         if self.error is not None:

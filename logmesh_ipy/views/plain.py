@@ -1,17 +1,23 @@
 """The plain notebook view: per cell one pinned display that is updated, as text and as HTML.
 
 It shows the last lines of the cell (at most ``MAX_ROWS`` rows and ``MAX_HTML_BYTES``), says how
-many came before them, then what stands for now (an open window's groups, unfinished lines), then
-the receipt. Log text becomes escaped text only. Updates are capped at ten a second by the driver
-and at ``MAX_BYTES_PER_SEC`` here, below the notebook server's limit; the update at a barrier is
-never held back. What is displayed last stays in the saved notebook.
+many came before them, then what stands for now (an open window's groups, unfinished lines; at
+most ``MAX_LIVE_HTML_BYTES``), then the receipt. Log text becomes escaped text only. Updates are
+capped at ten a second by the driver and at ``MAX_BYTES_PER_SEC`` here, below the notebook
+server's limit; the update at a barrier is never held back. What is displayed last stays in the
+saved notebook.
+
+At all times the lines given equal the lines that the rows stand for plus the lines left out. A
+line becomes a row only when it is about to be shown: a storm costs what its last lines cost.
+Rows of cells that were not touched for long are forgotten once all take ``MAX_KEPT_BYTES``; a
+job that writes to such a cell again shows its new lines below a note on the earlier ones.
 """
 
 from __future__ import annotations
 
 import html
 from collections import deque
-from typing import Deque, Dict, List, Optional, Protocol, Sequence, Tuple
+from typing import Deque, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from ..aggregator import Group, Report
 from ..clock import SYSTEM_CLOCK, Clock
@@ -21,17 +27,32 @@ from ..sanitize import to_html, to_text
 from ..store import Chunk, OpenLine
 from .base import chunk_lines, group_prefix, line_prefix, marked_text, plural, window_header
 
-__all__ = ["MAX_HTML_BYTES", "MAX_ROWS", "PlainView", "Publisher"]
+__all__ = [
+    "MAX_BYTES_PER_SEC",
+    "MAX_HTML_BYTES",
+    "MAX_KEPT_BYTES",
+    "MAX_LIVE_HTML_BYTES",
+    "MAX_ROWS",
+    "PlainView",
+    "Publisher",
+]
 
 MAX_ROWS = 1000
 MAX_HTML_BYTES = 100_000
+MAX_LIVE_HTML_BYTES = 40_000
 MAX_BYTES_PER_SEC = 300_000
+MAX_KEPT_BYTES = 16 << 20
+_MAX_DEBT_SEC = 1.0
 _MAX_LINE_BYTES = 4000
+_MAX_GROUP_ROWS = 500
 _MAX_LIVE_ROWS = 200
-# Upside down, a box that scrolls stays at its end when lines are added, without any script.
-_BOX = "display:flex;flex-direction:column-reverse;max-height:36em;overflow:auto"
-_STYLE = (
-    "margin:0;flex:none;overflow:visible;white-space:pre-wrap;line-height:1.35;"
+_DISPLAY_BYTES = 2000  # what a display takes beside its rows
+
+# The newest lines are at the bottom. A browser keeps a reversed column scrolled to there, also
+# when its content is replaced.
+_BOX = "display:flex;flex-direction:column-reverse;max-height:32em;overflow:auto"
+_PRE = (
+    "margin:0;white-space:pre-wrap;line-height:1.35;"
     "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px)"
 )
 _PREFIX = "color:var(--jp-ui-font-color2,#616161)"
@@ -47,46 +68,79 @@ class Publisher(Protocol):
         """Show ``bundle`` as the cell's one display."""
 
 
-_Row = Tuple[str, str]
-"""(text, HTML) of one row."""
+class _Row(NamedTuple):
+    """One row; ``lines`` is how many lines of the procs it stands for."""
+
+    text: str
+    html: str
+    lines: int = 0
+
+    @property
+    def html_bytes(self) -> int:
+        return _utf8_bytes(self.html)
 
 
 class _CellDisplay:
-    """What one cell shows."""
+    """What one cell shows. ``waiting``: chunks that are not rows yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, left_out: int) -> None:
         self.rows: Deque[_Row] = deque()
         self.html_bytes = 0
-        self.left_out = 0
+        self.left_out = left_out
         self.live: List[_Row] = []
         self.receipt: Optional[_Row] = None
         self.dirty = False
-        self.published_at = float("-inf")
-        self.published_bytes = 0
+        self._waiting: Deque[Chunk] = deque()
+        self._waiting_lines = 0
+
+    def add_chunks(self, chunks: Sequence[Chunk]) -> None:
+        self._waiting.extend(chunks)
+        self._waiting_lines += sum(chunk.count for chunk in chunks)
+        while self._waiting_lines - self._waiting[0].count >= MAX_ROWS:
+            count = self._waiting.popleft().count
+            self._waiting_lines -= count
+            self.left_out += count
+
+    def settle(self) -> None:
+        """Make rows of what waits."""
+        skip = max(0, self._waiting_lines - MAX_ROWS)
+        self.left_out += skip
+        for chunk in self._waiting:
+            for text, mark in chunk_lines(chunk, chunk.count - skip):
+                self.add(_line_row(chunk.info, chunk.target, text, mark))
+            skip = max(0, skip - chunk.count)
+        self._waiting.clear()
+        self._waiting_lines = 0
 
     def add(self, row: _Row) -> None:
         self.rows.append(row)
-        self.html_bytes += len(row[1])
+        self.html_bytes += row.html_bytes
         while len(self.rows) > MAX_ROWS or self.html_bytes > MAX_HTML_BYTES:
-            self.html_bytes -= len(self.rows.popleft()[1])
-            self.left_out += 1
+            dropped = self.rows.popleft()
+            self.html_bytes -= dropped.html_bytes
+            self.left_out += dropped.lines
+
+    def lines(self) -> int:
+        """How many lines it has been given: those shown and those left out."""
+        return self.left_out + self._waiting_lines + sum(row.lines for row in self.rows)
 
     def bundle(self) -> Dict[str, str]:
+        self.settle()
         rows: List[_Row] = []
         if self.left_out:
-            text = f"{plural(self.left_out, 'earlier line')} not shown here, all in the store"
-            rows.append((text, f'<i style="{_PREFIX}">{text}</i>'))
+            rows.append(
+                _note(f"{plural(self.left_out, 'earlier line')} not shown here, all in the store")
+            )
         rows += self.rows
         rows += self.live
-        body = "\n".join(row[1] for row in rows)
+        body = "\n".join(row.html for row in rows)
         markup = ""
         if rows:
-            pre = f'<pre class="logmesh" style="{_STYLE}">{body}</pre>'
-            markup = f'<div style="{_BOX}">{pre}</div>'
+            markup = f'<div style="{_BOX}"><pre class="logmesh" style="{_PRE}">{body}</pre></div>'
         if self.receipt is not None:
             rows.append(self.receipt)
-            markup += self.receipt[1]
-        return {"text/plain": "\n".join(row[0] for row in rows), "text/html": markup}
+            markup += self.receipt.html
+        return {"text/plain": "\n".join(row.text for row in rows), "text/html": markup}
 
 
 class PlainView:
@@ -95,115 +149,155 @@ class PlainView:
     def __init__(self, publisher: Publisher, clock: Clock = SYSTEM_CLOCK) -> None:
         self._publisher = publisher
         self._clock = clock
+        # In order of their last change.
         self._cells: Dict[int, _CellDisplay] = {}
+        self._forgotten: Dict[int, int] = {}
+        self._free_at = float("-inf")
 
     def lines(self, cell: int, chunks: Sequence[Chunk]) -> None:
-        """View: keep the last rows, count the others without looking at them."""
-        display = self._display(cell)
-        skip = max(0, sum(chunk.count for chunk in chunks) - MAX_ROWS)
-        display.left_out += skip
-        for chunk in chunks:
-            leave = min(skip, chunk.count)
-            skip -= leave
-            for text, mark in chunk_lines(chunk, chunk.count - leave):
-                display.add(_line_row(chunk.info, chunk.target, text, mark))
-        display.dirty = True
+        """View: keep the last lines, count the others without looking at them."""
+        self._changed(cell).add_chunks(chunks)
 
     def groups(self, report: Report) -> None:
         """View: an ended window's groups."""
-        display = self._display(report.cell)
-        for row in _group_rows(report, len(report.groups)):
+        display = self._changed(report.cell)
+        display.settle()
+        for row in _group_rows(report, _MAX_GROUP_ROWS):
             display.add(row)
-        display.live = []
-        display.dirty = True
 
     def live(self, cell: int, pending: Optional[Report], unfinished: Sequence[OpenLine]) -> None:
         """View: the part that changes."""
-        if not pending and not unfinished and cell not in self._cells:
-            return
-        display = self._display(cell)
         rows = [] if pending is None else _group_rows(pending, _MAX_LIVE_ROWS)
-        rows += [_line_row(line.info, line.target, line.text, None) for line in unfinished]
-        if rows != display.live:
-            display.live = rows
-            display.dirty = True
+        shown = unfinished[:_MAX_LIVE_ROWS]
+        rows += [_line_row(line.info, line.target, line.text, None) for line in shown]
+        if len(unfinished) > len(shown):
+            rows.append(_note(f"{plural(len(unfinished) - len(shown), 'more unfinished line')}"))
+        shown_before = self._cells[cell].live if cell in self._cells else []
+        if rows or shown_before:
+            self._changed(cell).live = _within(rows, MAX_LIVE_HTML_BYTES)
 
     def receipt(self, cell: int, text: str, complete: bool) -> None:
         """View: one small line below everything."""
         style = _GOOD if complete else _BAD
-        display = self._display(cell)
         markup = (
             f'<div class="logmesh-receipt" style="{style};font-size:85%">{html.escape(text)}</div>'
         )
-        display.receipt = (text, markup)
-        display.dirty = True
+        self._changed(cell).receipt = _Row(text, markup)
 
     def render(self, *, final: bool) -> bool:
         """View: update what has changed, within the cap on bytes."""
         now = self._clock.monotonic()
         complete = True
-        for cell, display in self._cells.items():
-            if not display.dirty:
-                continue
-            pause = display.published_bytes / MAX_BYTES_PER_SEC
-            if not final and now - display.published_at < pause:
+        # Copied: who waited longest comes first, and one that is published goes to the end.
+        for cell, display in [item for item in self._cells.items() if item[1].dirty]:
+            if not final and now < self._free_at:
                 complete = False
-                continue
+                break
             bundle = display.bundle()
             display.dirty = False
-            display.published_at = now
-            display.published_bytes = sum(len(part) for part in bundle.values())
+            self._cells[cell] = self._cells.pop(cell)
+            seconds = sum(map(_utf8_bytes, bundle.values())) / MAX_BYTES_PER_SEC
+            self._free_at = min(max(now, self._free_at) + seconds, now + _MAX_DEBT_SEC)
             self._publisher.publish(cell, bundle)
+        self._forget()
         return complete
-
-    def forget(self, before: int) -> None:
-        """Keep no rows of cells below ``before``: they show what they showed last."""
-        for cell in [cell for cell in self._cells if cell < before]:
-            del self._cells[cell]
 
     def close(self) -> None:
         """View: the displays stay as they are."""
         self.render(final=True)
         self._cells.clear()
+        self._forgotten.clear()
 
-    def _display(self, cell: int) -> _CellDisplay:
+    def _changed(self, cell: int) -> _CellDisplay:
+        """The cell's display, to be shown anew; a new one after the old one was forgotten."""
         display = self._cells.get(cell)
         if display is None:
-            display = self._cells[cell] = _CellDisplay()
+            display = self._cells[cell] = _CellDisplay(self._forgotten.pop(cell, 0))
+        display.dirty = True
         return display
+
+    def _forget(self) -> None:
+        """Give up the rows of the cells that were shown longest ago; the newest one stays."""
+        kept = sum(display.html_bytes * 2 + _DISPLAY_BYTES for display in self._cells.values())
+        for cell, display in list(self._cells.items())[:-1]:
+            if kept <= MAX_KEPT_BYTES:
+                return
+            if not display.dirty and not display.live:
+                kept -= display.html_bytes * 2 + _DISPLAY_BYTES
+                self._forgotten[cell] = display.lines()
+                del self._cells[cell]
 
 
 def _line_row(info: ProcInfo, target: OutputTarget, text: bytes, mark: Optional[LineMark]) -> _Row:
     marked, note = marked_text(text, mark)
-    return _row(line_prefix(info, target), target, marked, note)
+    return _row(line_prefix(info, target), target, marked, note, 1)
 
 
 def _group_rows(report: Report, most: int) -> List[_Row]:
     header = window_header(report)
-    rows = [(header, f'<span style="{_PREFIX}">{html.escape(header)}</span>')]
-    for group in report.groups[:most]:
-        rows.append(_group_row(group))
-    left_out = len(report.groups) - most
-    if left_out > 0:
-        rows.append(_note(f"{plural(left_out, 'more group')} not shown here"))
+    rows = [_Row(header, f'<span style="{_PREFIX}">{html.escape(header)}</span>')]
+    rows += [_group_row(group) for group in report.groups[:most]]
+    more = report.groups[most:]
+    if more:
+        lines = sum(group.count for group in more)
+        rows.append(
+            _note(
+                f"{plural(len(more), 'more group')} ({plural(lines, 'line')}) not shown here", lines
+            )
+        )
     if report.others:
-        rows.append(_note(f"{plural(report.others, 'line')} of other kinds, all in the store"))
+        text = f"{plural(report.others, 'line')} of other kinds, all in the store"
+        rows.append(_note(text, report.others))
     return rows
 
 
 def _group_row(group: Group) -> _Row:
     prefix = group_prefix(group.folded_ranks, group.job, group.target, group.count)
-    return _row(prefix, group.target, group.shown, "")
+    return _row(prefix, group.target, group.shown, "", group.count)
 
 
-def _row(prefix: str, target: OutputTarget, text: bytes, note: str) -> _Row:
+def _row(prefix: str, target: OutputTarget, text: bytes, note: str, lines: int) -> _Row:
     if len(text) > _MAX_LINE_BYTES:
-        note = note or f"  [{len(text):,} bytes, cut]"
-        text = text[:_MAX_LINE_BYTES]
+        text, kept = _cut(text)
+        note = note or kept
     style = _ERR_PREFIX if target is OutputTarget.STDERR else _PREFIX
     markup = f'<span style="{style}">{html.escape(prefix)}</span> {to_html(text)}'
-    return f"{prefix} {to_text(text)}{note}", markup + html.escape(note)
+    return _Row(f"{prefix} {to_text(text)}{note}", markup + html.escape(note), lines)
 
 
-def _note(text: str) -> _Row:
-    return text, f'<i style="{_PREFIX}">{html.escape(text)}</i>'
+def _cut(text: bytes) -> Tuple[bytes, str]:
+    """``_MAX_LINE_BYTES`` of a longer text, not cut within a character, and a note on it.
+
+    Of a line that overwrites itself (a progress bar) the end is kept, since only what stands
+    behind the last carriage return is seen; where that is whole there is nothing to note.
+    """
+    if b"\r" in text:
+        start = len(text) - _MAX_LINE_BYTES
+        while start < len(text) and text[start] & 0xC0 == 0x80:
+            start += 1
+        end = text[start:]
+        whole = b"\r" in end.rstrip(b"\r")
+        return end, "" if whole else f"  [{len(text):,} bytes, end shown]"
+    stop = _MAX_LINE_BYTES
+    while stop > 0 and text[stop] & 0xC0 == 0x80:
+        stop -= 1
+    return text[:stop], f"  [{len(text):,} bytes, cut]"
+
+
+def _within(rows: List[_Row], most_bytes: int) -> List[_Row]:
+    """The first rows, as many as fit."""
+    size = 0
+    for number, row in enumerate(rows):
+        size += row.html_bytes
+        if size > most_bytes:
+            left_out = plural(len(rows) - number, "more row")
+            return [*rows[:number], _note(f"{left_out} not shown here for now")]
+    return rows
+
+
+def _note(text: str, lines: int = 0) -> _Row:
+    return _Row(text, f'<i style="{_PREFIX}">{html.escape(text)}</i>', lines)
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

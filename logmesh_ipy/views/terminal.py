@@ -6,7 +6,7 @@ lines go to ``out``, stderr lines to ``err``.
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, TextIO
+from typing import List, Optional, Protocol, Sequence
 
 from ..aggregator import Report
 from ..model import OutputTarget
@@ -15,10 +15,24 @@ from ..sanitize import to_text
 from ..store import Chunk, OpenLine
 from .base import chunk_lines, group_prefix, line_prefix, marked_text, plural, window_header
 
-__all__ = ["LevelFilter", "TerminalView"]
+__all__ = ["LevelFilter", "TerminalView", "TextOut"]
 
 _COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 _MAX_CACHE = 10_000
+_PLAIN_BYTES = bytes(range(0x20, 0x7F)) + b"\t\n"
+
+
+class TextOut(Protocol):
+    """What is printed to: ``sys.stdout``, or what stands for it."""
+
+    def write(self, text: str, /) -> object:
+        """Take text."""
+
+    def flush(self) -> object:
+        """Push it out."""
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
 
 
 class LevelFilter:
@@ -49,12 +63,15 @@ class LevelFilter:
 
 
 class TerminalView:
-    """A :class:`~logmesh_ipy.views.base.View` that prints. ``receipts``: print them to ``err``."""
+    """A :class:`~logmesh_ipy.views.base.View` that prints. ``receipts``: print them to ``err``.
+
+    ``max_lines_per_render``: of what comes at once, only so many of the last lines.
+    """
 
     def __init__(
         self,
-        out: TextIO,
-        err: TextIO,
+        out: TextOut,
+        err: TextOut,
         *,
         least_level: int = 0,
         receipts: bool = True,
@@ -65,6 +82,7 @@ class TerminalView:
         self._filter = LevelFilter(least_level)
         self._receipts = receipts
         self._most = max_lines_per_render
+        self._last: Optional[OutputTarget] = None
 
     def lines(self, cell: int, chunks: Sequence[Chunk]) -> None:
         """View: print them, in order; runs of one stream in one write."""
@@ -76,19 +94,12 @@ class TerminalView:
         for chunk in chunks:
             leave = min(hidden, chunk.count)
             hidden -= leave
-            prefix = self._prefix(line_prefix(chunk.info, chunk.target), chunk)
-            keep = self._colour[chunk.target]
-            shown: List[str] = []
-            for text, mark in chunk_lines(chunk, chunk.count - leave):
-                if self._filter.passes(text):
-                    marked, note = marked_text(text, mark)
-                    shown.append(f"{prefix} {to_text(marked, keep_sgr=keep)}{note}")
-            self._write(chunk.target, shown)
+            self._write(chunk.target, self._shown(chunk, chunk.count - leave))
 
     def groups(self, report: Report) -> None:
         """View: one header for the window, one line per group."""
         groups = [group for group in report.groups if self._filter.passes(group.text)]
-        if not groups:
+        if not groups and not report.others:
             return
         self._write(OutputTarget.STDOUT, [window_header(report)])
         for group in groups:
@@ -123,12 +134,35 @@ class TerminalView:
         colour = _COLOURS[chunk.info.rank % len(_COLOURS)]
         return f"\x1b[{colour}m{prefix}\x1b[0m"
 
+    def _shown(self, chunk: Chunk, most: int) -> List[str]:
+        """The last ``most`` lines as they are printed."""
+        if most <= 0:
+            return []
+        prefix = self._prefix(line_prefix(chunk.info, chunk.target), chunk)
+        if most == chunk.count and not self._filter.least and not chunk.marks:
+            plain = not chunk.data.translate(None, _PLAIN_BYTES)
+            if plain:  # nothing to make safe: in bulk
+                text = chunk.data[:-1].decode("ascii").replace("\n", f"\n{prefix} ")
+                return [f"{prefix} {text}"]
+        keep = self._colour[chunk.target]
+        shown: List[str] = []
+        for line, mark in chunk_lines(chunk, most):
+            if self._filter.passes(line):
+                marked, note = marked_text(line, mark)
+                shown.append(f"{prefix} {to_text(marked, keep_sgr=keep)}{note}")
+        return shown
+
     def _write(self, target: OutputTarget, lines: List[str]) -> None:
-        if lines:
-            self._streams[target].write("\n".join(lines) + "\n")
+        if not lines:
+            return
+        if self._last is not None and self._last is not target:
+            # The two may be one terminal: what was written first must be seen first.
+            self._streams[self._last].flush()
+        self._last = target
+        self._streams[target].write("\n".join(lines) + "\n")
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def _is_terminal(stream: TextOut) -> bool:
     try:
         return stream.isatty()
     except (AttributeError, ValueError):

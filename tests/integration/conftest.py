@@ -106,6 +106,7 @@ def nothing_is_left(
     monkeypatch.setenv("TMPDIR", directory)
     python_path = os.environ.get("PYTHONPATH", "")
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{python_path}".rstrip(os.pathsep))
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # it switches C's buffers off as well
     before: Set[int] = set(open_fds())
     yield directory
 

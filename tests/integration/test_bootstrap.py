@@ -130,7 +130,8 @@ def test_output_of_two_streams_keeps_its_order_within_each(start: MeshMaker) -> 
 def test_tee_writes_both_streams_to_the_bootstraps_own_too() -> None:
     mesh, engine = by_hand(HostOptions(tee=True))
     mesh.run(
-        "import sys\nfor i in range(2000): print('to stdout', i)\nprint('to stderr', file=sys.stderr)"
+        "import sys\nfor i in range(2000): print('to stdout', i)\n"
+        "print('to stderr', file=sys.stderr)"
     ).get(10)
     mesh.stop().get(10)
     mesh.instance.close_loop()
@@ -399,10 +400,10 @@ def test_a_proc_that_holds_the_interpreter_lock_is_adopted_and_given_back(
     wait_until(lambda: len(texts(mesh)) == 32)
     mesh.run("print('end')").get(5)
     assert mesh.flush().get(5)
-    found = texts(mesh)
-    assert (found[0], found[-1]) == ("start", "end")
-    assert [int(t.split()[1]) for t in found if t[0].isdigit()] == list(range(30))
-    assert found.count("lock is free") == 1
+    lines = texts(mesh)
+    assert (lines[0], lines[-1]) == ("start", "end")
+    assert [int(line.split()[1]) for line in lines if line[0].isdigit()] == list(range(30))
+    assert lines.count("lock is free") == 1
     totals = mesh.instance.actor.totals()
     assert totals.written_lines == totals.stored_lines == 33
 

@@ -8,10 +8,12 @@ import random
 import secrets
 import shutil
 import socket
+import stat
 import tempfile
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Self, Tuple
 
 import pytest
@@ -288,14 +290,14 @@ def test_without_the_variable_it_serves_any_unix_address_and_barriers_still_comp
         monkeypatch.delenv(BOOTSTRAP_LOG_CHANNEL, raising=False)
         async with World() as world:
             actor = await world.forwarder(LogForwardActor.address_from_environment())
-            path = parse_address(actor.address)
-            assert os.stat(os.path.dirname(path)).st_mode & 0o777 == 0o700
+            directory = Path(parse_address(actor.address)).parent
+            assert stat.S_IMODE(directory.stat().st_mode) == 0o700
             assert not actor.stream_to_client
             for _ in range(3):
                 report = await world.client.flush()
                 assert report
                 assert report.acked == ("rank 0",)
-        assert not os.path.exists(os.path.dirname(path))
+        assert not directory.exists()
 
     run_async(main)
 
@@ -334,7 +336,9 @@ def test_a_barrier_asks_both_parents_and_puts_its_marker_behind_their_data() -> 
             )
             actor.client_message(LogForwardMessage.ForceSyncFlush(version=5))
             for peer in (out, err):
-                await until(lambda peer=peer: FlushRequest(version=5) in peer.received)
+                await until(
+                    lambda peer=peer: FlushRequest(version=5) in peer.received  # type: ignore[misc]
+                )
             offset = 0
             for seq in range(100):
                 out.send(batch(seq, b"x" * 1000 + b"\n", offset=offset))
@@ -349,6 +353,127 @@ def test_a_barrier_asks_both_parents_and_puts_its_marker_behind_their_data() -> 
             assert kinds == [Attach] + [LogMessage.Log] * 100 + [Flushed]
             out.connection.abort()  # type: ignore[union-attr]
             err.connection.abort()  # type: ignore[union-attr]
+
+    run_async(main)
+
+
+class Relay:
+    """A forwarder between raw parents and a LinkSpy, both streaming under generation 1."""
+
+    def __init__(self, actor: LogForwardActor) -> None:
+        self.actor = actor
+        self.link = LinkSpy()
+        self.peers: Dict[OutputTarget, Peer] = {}
+        actor.use_link(self.link)
+        actor.link_up()
+
+    async def open(self, generation: int) -> None:
+        for target in STREAMS:
+            peer = self.peers[target] = await Peer.dial(self.actor.address)
+            peer.send(opening(target, generation))
+        await until(lambda: self.attached == generation)
+        self.actor.client_message(
+            Resume(proc=0, epoch=1, generation=generation, next_stdout=0, next_stderr=0)
+        )
+        for peer in self.peers.values():
+            await until(lambda peer=peer: peer.received)  # type: ignore[misc]
+            assert type(peer.received[0]) is Resume
+
+    @property
+    def attached(self) -> int:
+        return max((m.generation for m in self.link.sent if type(m) is Attach), default=0)
+
+    @property
+    def flushed(self) -> List[int]:
+        return [m.version for m in self.link.sent if type(m) is Flushed]
+
+    async def drain(self, target: OutputTarget, version: int) -> None:
+        peer = self.peers[target]
+        await until(lambda: FlushRequest(version=version) in peer.received)
+        peer.send(Drained(version=version, target=target))
+        peer.send(Ping(n=version))
+        await until(lambda: peer.lost or Pong(n=version) in peer.received)
+
+    def close(self) -> None:
+        for peer in self.peers.values():
+            peer.connection.abort()  # type: ignore[union-attr]
+
+
+def test_a_barrier_that_a_broken_link_met_drains_both_streams_again() -> None:
+    async def main() -> None:
+        async with World() as world:
+            relay = Relay(await world.forwarder(world.address(), connect=False))
+            await relay.open(1)
+            relay.actor.client_message(LogForwardMessage.ForceSyncFlush(version=4))
+            await relay.drain(OUT, 4)
+            relay.actor.link_down(None)
+            await until(lambda: all(peer.lost for peer in relay.peers.values()))
+            relay.actor.link_up()
+            await relay.open(2)
+            # What stdout had drained may have gone down with the link: it is asked again.
+            await relay.drain(ERR, 4)
+            assert relay.flushed == []
+            await relay.drain(OUT, 4)
+            await until(lambda: relay.flushed == [4])
+            relay.close()
+
+    run_async(main)
+
+
+def test_a_marker_posted_before_the_link_broke_proves_nothing() -> None:
+    async def main() -> None:
+        async with World() as world:
+            actor = await world.forwarder(world.address(), connect=False)
+            relay = Relay(actor)
+            post = actor._post
+
+            def post_and_break(version: int) -> None:
+                post(version)
+                actor._post = post  # type: ignore[method-assign]
+                actor.link_down(None)
+                actor.link_up()
+
+            await relay.open(1)
+            actor._post = post_and_break  # type: ignore[method-assign]
+            actor.client_message(LogForwardMessage.ForceSyncFlush(version=4))
+            for target in STREAMS:
+                await relay.drain(target, 4)
+            await relay.open(2)
+            peer = await Peer.dial(actor.address)
+            peer.send(Ping(n=9))
+            await until(lambda: Pong(n=9) in peer.received)
+            assert relay.flushed == []
+            actor.client_message(LogForwardMessage.ForceSyncFlush(version=4))
+            for target in STREAMS:
+                await relay.drain(target, 4)
+            await until(lambda: relay.flushed == [4])
+            peer.connection.abort()  # type: ignore[union-attr]
+            relay.close()
+
+    run_async(main)
+
+
+def test_a_connection_that_is_closed_ends_though_a_forked_process_holds_a_copy() -> None:
+    async def main() -> None:
+        async with World() as world:
+            accepted: List[Connection] = []
+
+            def accept(connection: Connection) -> Peer:
+                accepted.append(connection)
+                return Peer()
+
+            server = await serve(world.address(), accept)
+            peer = await Peer.dial(world.address())
+            await until(lambda: accepted)
+            transport = accepted[0]._transport
+            assert transport is not None
+            copy = os.dup(transport.get_extra_info("socket").fileno())
+            try:
+                accepted[0].abort()
+                await until(lambda: peer.lost)
+            finally:
+                os.close(copy)
+                server.close()
 
     run_async(main)
 
@@ -470,18 +595,16 @@ def test_a_stale_socket_file_is_taken_over() -> None:
     run_async(main)
 
 
-def test_a_file_that_is_no_socket_is_never_removed() -> None:
+def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("precious")
+
     async def main() -> None:
-        async with World() as world:
-            path = parse_address(world.address())
-            with open(path, "w") as file:
-                file.write("precious")
-            with pytest.raises(TransportError, match="cannot serve"):
-                await serve(world.address(), lambda connection: Peer())
-            with open(path) as file:
-                assert file.read() == "precious"
+        with pytest.raises(TransportError, match="cannot serve"):
+            await serve(f"unix:{path}", lambda connection: Peer())
 
     run_async(main)
+    assert path.read_text() == "precious"
 
 
 def test_links_broken_in_the_middle_lose_and_double_nothing(seed: random.Random) -> None:
@@ -615,7 +738,7 @@ def test_a_parent_of_another_proc_or_stream_is_refused() -> None:
             for wrong in (replace(opening(OUT), proc=1), replace(opening(OUT), target=3)):
                 peer = await Peer.dial(actor.address)
                 peer.send(wrong)
-                await until(lambda peer=peer: peer.lost)
+                await until(lambda peer=peer: peer.lost)  # type: ignore[misc]
             peer = await Peer.dial(actor.address)
             peer.send(Drained(version=1, target=OUT))
             await until(lambda: peer.lost)
@@ -638,8 +761,8 @@ def test_frames_that_no_forwarder_sends_close_the_parents_connection() -> None:
             actor = await world.forwarder(world.address())
             parent = await world.parent(actor.address)
             sender = parent.senders[OUT]
+            frame = encode(Drained(version=1, target=OUT))
             with pytest.raises(ProtocolError):
-                frame = encode(Drained(version=1, target=OUT))
                 sender.frame_received(sender._connection_or_fail(), frame[4], frame[5:])
 
     run_async(main)

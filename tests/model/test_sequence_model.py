@@ -231,6 +231,7 @@ class LossyLink(RuleBasedStateMachine):
         self.connect()
         while self.queue.waits:
             self.send()
+            assert self.wire, "what waits must be sent"
             self.deliver(len(self.wire))
             self.queue.ack(self.ledger.next_seq)
         assert self.ledger.accept_written(

@@ -117,6 +117,8 @@ def test_ranks_as_people_write_them(text: str | None, ranks: tuple[int, ...]) ->
     [
         ("9", r"no rank 9; this mesh has 0-3"),
         ("0-9", r"no rank 9"),
+        ("4", r"no rank 4"),
+        ("0-4", r"no rank 4"),
         ("4-5", r"no rank 4"),
         ("0-999999999", r"no rank 999999999"),
         ("3-1", r"3-1 runs backwards"),

@@ -103,6 +103,10 @@ def test_a_line_of_exactly_the_limit_is_whole_and_one_byte_more_is_marked() -> N
         (b"xxxxxxxx", T, 1000),
         (b"short", NONE, 5),
     ]
+    for alone in (b"123456789\n", b"a\n123456789\n", b"123456789\na\n"):
+        found = listed(LineSplitter(8).feed(alone))
+        assert [line for line in found if line[1]] == [(b"12345678", T, 9)]
+    assert listed(LineSplitter(8).feed(b"12345678\n")) == [(b"12345678", NONE, 8)]
 
 
 def test_a_whole_chunk_of_short_lines_is_passed_on_without_a_copy() -> None:
