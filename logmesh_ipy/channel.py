@@ -21,11 +21,9 @@ from typing import Callable, Optional, Protocol, Set, Tuple
 
 from ._version import __version__
 from .errors import AddressInUseError, HandshakeError, ProtocolError, TransportError
+from .frames import MAX_FRAME_BYTES, MAX_HELLO_BYTES, FrameDecoder
 from .handshake import NONCE_BYTES, ClientHandshake, Role, ServerHandshake
 from .wire import (
-    MAX_FRAME_BYTES,
-    MAX_HELLO_BYTES,
-    FrameDecoder,
     Message,
     Refused,
     decode_handshake,

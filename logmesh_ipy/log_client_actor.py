@@ -244,9 +244,23 @@ class LogClientActor(Actor):
             if log.skipped:
                 self._sink.leave_out(record.info, target, log.ends_line)
             else:
-                self._stored_lines += log.lines
-                self._sink.append(record.info, log)
+                self._store(record, log)
         self._ack_soon(record, target, log.size)
+
+    def _store(self, record: ProcRecord, log: LogMessage.Log) -> None:
+        try:
+            self._sink.append(record.info, log)
+        except Exception as error:  # noqa: BLE001 (whatever it is: shown, and a gap, never silent)
+            totals = record.ledgers[log.output_target].totals
+            totals.stored_lines -= log.lines
+            totals.stored_bytes -= log.size
+            totals.gap_lines += log.lines
+            totals.gap_bytes += log.size
+            reason = f"the store failed: {type(error).__name__}: {error}"
+            self._note_gap(record.info, log.output_target, log.lines, log.size, reason)
+            self.loop.call_exception_handler({"message": reason, "exception": error})
+        else:
+            self._stored_lines += log.lines
 
     def _stream_message(self, connection: Connection, message: Message) -> None:
         assert isinstance(message, (Written, GapFrame, End))

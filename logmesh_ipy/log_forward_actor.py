@@ -29,6 +29,7 @@ from .actor import Actor
 from .barrier import DrainTracker
 from .channel import Connection, Server, any_address, dial, parse_address, serve
 from .errors import HandshakeError, ProtocolError, TransportError
+from .frames import frame
 from .model import BOOTSTRAP_LOG_CHANNEL, STREAMS, LogForwardMessage, LogMessage
 from .wire import (
     LOG_KIND,
@@ -47,7 +48,6 @@ from .wire import (
     Resume,
     Written,
     decode,
-    frame,
     strip_payload,
 )
 

@@ -14,7 +14,8 @@ from typing import Any, Awaitable, Callable, Dict, Optional, Protocol
 
 from .channel import Connection
 from .errors import LogMeshError, ProtocolError, TransportError
-from .wire import Call, Event, FrameDecoder, Message, Reply, decode
+from .frames import FrameDecoder
+from .wire import Call, Event, Message, Reply, decode
 
 __all__ = ["PART_BYTES", "Caller", "RemoteCallError", "Responder", "read_config"]
 

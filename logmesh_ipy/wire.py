@@ -1,10 +1,8 @@
-"""The frame format: bytes to messages and back. Sans-IO; the only module that imports msgpack.
+"""What is in a frame: bytes to messages and back. Sans-IO; the only module that imports msgpack.
 
-A frame is ``u32 length`` (big-endian, of what follows), ``u8 kind``, body. ``length`` is at most
-1 MiB, and at most 4 KiB until the handshake is done. The body of a ``Log`` is a fixed header,
-the host's name and the raw payload; every other body is one msgpack array of the message's
-fields in order, each checked for its type. No body is a pickle, and none is decoded before its
-length and kind are known to be allowed.
+The body of a ``Log`` is a fixed header, the host's name and the raw payload; every other body is
+one msgpack array of the message's fields in order, each checked for its type. No body is a
+pickle, and none is decoded before its length (see ``frames``) and kind are known to be allowed.
 
 Body of ``Log`` (big-endian): proc u32, epoch u32, generation u32, target u8, flags u8,
 seq u64, offset u64, size u32, lines u32, wall f64, mono f64, pid u32, host length u8, host
@@ -30,20 +28,18 @@ from typing import Any, Callable, Dict, List, Tuple, Type, Union
 import msgpack
 
 from .errors import ProtocolError
+from .frames import HEADER, MAX_FRAME_BYTES
 from .model import LogForwardMessage, LoggerRuntimeMessage, LogMessage, OutputTarget
 
 __all__ = [
-    "LOG_KIND", "MAX_FRAME_BYTES", "MAX_HELLO_BYTES", "WIRE_VERSION", "Ack", "Attach", "Call",
-    "Challenge", "Drained", "End", "Event", "Fenced", "FlushRequest", "Flushed", "FrameDecoder",
+    "LOG_KIND", "WIRE_VERSION", "Ack", "Attach", "Call",
+    "Challenge", "Drained", "End", "Event", "Fenced", "FlushRequest", "Flushed",
     "GapFrame", "Hello", "Message", "Open", "Ping", "Pong", "Refused", "Reply", "Resume", "Welcome",
-    "Written", "decode", "decode_handshake", "encode", "encode_log", "frame", "strip_payload",
+    "Written", "decode", "decode_handshake", "encode", "encode_log", "strip_payload",
 ]  # fmt: skip
 
 WIRE_VERSION = 1
-MAX_FRAME_BYTES = 1 << 20
-MAX_HELLO_BYTES = 4096
 
-_HEADER = struct.Struct("!IB")
 _LOG = struct.Struct("!IIIBBQQIIddIB")
 _SKIPPED = 1
 _ENDS_LINE = 2
@@ -346,7 +342,7 @@ def encode(message: Message) -> bytes:
             f"a {type(message).__name__} of {len(body):,} bytes does not fit a frame of "
             f"{MAX_FRAME_BYTES:,}: send it in parts"
         )
-    return _HEADER.pack(len(body) + 1, kind) + body
+    return HEADER.pack(len(body) + 1, kind) + body
 
 
 def encode_log(log: LogMessage.Log) -> bytes:
@@ -361,7 +357,7 @@ def encode_log(log: LogMessage.Log) -> bytes:
         log.proc, log.epoch, log.generation, log.output_target, flags, log.seq, log.offset,
         log.size, log.lines, log.wall, log.mono, log.pid, len(host),
     )  # fmt: skip
-    return b"".join((_HEADER.pack(length, LOG_KIND), header, host, payload))
+    return b"".join((HEADER.pack(length, LOG_KIND), header, host, payload))
 
 
 def _host_bytes(hostname: str) -> bytes:
@@ -380,7 +376,7 @@ def strip_payload(body: bytes) -> bytes:
         raise ProtocolError("a Log shorter than its header")
     header = bytearray(body[:end])
     header[13] |= _SKIPPED
-    return _HEADER.pack(len(header) + 1, LOG_KIND) + header
+    return HEADER.pack(len(header) + 1, LOG_KIND) + header
 
 
 def decode(kind: int, body: bytes) -> Message:
@@ -442,58 +438,3 @@ def _decode_log(body: bytes) -> LogMessage.Log:
         seq=seq, offset=offset, size=size, lines=lines, wall=wall, mono=mono, pid=pid,
         hostname=hostname, payload=payload, ends_line=ends_line,
     )  # fmt: skip
-
-
-class FrameDecoder:
-    """Cuts a byte stream into frames. Holds at most one incomplete frame.
-
-    >>> decoder = FrameDecoder()
-    >>> frames = decoder.feed(encode(Ping(n=1)))
-    >>> [decode(kind, body) for kind, body in frames]
-    [Ping(n=1)]
-    """
-
-    __slots__ = ("_buffer", "max_frame_bytes")
-
-    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        self.max_frame_bytes = max_frame_bytes
-        self._buffer = bytearray()
-
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of the frame that is not complete yet."""
-        return len(self._buffer)
-
-    def feed(self, data: bytes) -> List[Tuple[int, bytes]]:
-        """(kind, body) of each frame that ``data`` completes.
-
-        Raises ProtocolError as soon as a length is not allowed, whatever has arrived of it.
-        The limit may be raised between two frames; it holds for the frames that begin later.
-        """
-        frames: List[Tuple[int, bytes]] = []
-        buffer: Union[bytes, bytearray] = data
-        if self._buffer:
-            self._buffer += data
-            buffer = self._buffer
-        position, end = 0, len(buffer)
-        while end - position >= 4:
-            length = int.from_bytes(buffer[position : position + 4], "big")
-            if not 1 <= length <= self.max_frame_bytes:
-                raise ProtocolError(
-                    f"a frame of {length:,} bytes; 1 to {self.max_frame_bytes:,} are allowed"
-                )
-            stop = position + 4 + length
-            if stop > end:
-                break
-            frames.append((buffer[position + 4], bytes(buffer[position + 5 : stop])))
-            position = stop
-        if buffer is self._buffer:
-            del self._buffer[:position]
-        else:
-            self._buffer += data[position:]
-        return frames
-
-
-def frame(kind: int, body: bytes) -> bytes:
-    """The bytes of a frame that is passed on unread."""
-    return _HEADER.pack(len(body) + 1, kind) + body

@@ -506,6 +506,16 @@ def test_a_bootstrap_that_is_told_to_end_leaves_nothing(
     wait_until(lambda: not session_processes(nothing_is_left), 2)
 
 
+def test_the_end_of_one_bootstrap_leaves_the_other_meshes_alone(start: MeshMaker) -> None:
+    first, second = start(1), start(1)
+    os.kill(bootstrap_pid(first), signal.SIGTERM)
+    wait_until(lambda: first.lost, 2)
+    job = second.exec(["echo", "still here"]).get(5)
+    assert job.wait().get(5) == {0: 0}
+    assert second.flush().get(5)
+    assert texts(second) == ["still here"]
+
+
 def test_an_interrupt_does_not_end_the_bootstrap(start: MeshMaker) -> None:
     mesh = start(1)
     os.kill(bootstrap_pid(mesh), signal.SIGINT)

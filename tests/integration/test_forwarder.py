@@ -654,6 +654,36 @@ def test_links_broken_in_the_middle_lose_and_double_nothing(seed: random.Random)
     run_async(main)
 
 
+def test_a_batch_that_the_store_cannot_take_is_a_gap_and_not_silence() -> None:
+    async def main() -> None:
+        async with World() as world:
+            shown: List[str] = []
+            asyncio.get_running_loop().set_exception_handler(
+                lambda loop, context: shown.append(context["message"])
+            )
+            actor = await world.forwarder(world.address())
+            parent = await world.parent(actor.address)
+            append = world.client.sink.append
+
+            def refuse(info: ProcInfo, log: LogMessage.Log) -> None:
+                world.client.sink.append = append  # type: ignore[method-assign]
+                raise OSError("no space")
+
+            world.client.sink.append = refuse  # type: ignore[method-assign]
+            parent.write(b"lost\n")
+            report = await world.client.flush()
+            assert [(gap.lines, gap.bytes) for gap in report.gaps] == [(1, 5)]
+            assert shown == ["the store failed: OSError: no space"]
+            parent.write(b"kept\n")
+            assert await world.client.flush()
+            assert world.client.sink.of() == b"kept\n"
+            totals = world.client.actor.totals()
+            assert (totals.written_lines, totals.stored_lines, totals.gap_lines) == (2, 1, 1)
+            assert parent.connects == 1
+
+    run_async(main)
+
+
 def test_the_end_of_a_stream_is_sent_again_until_it_is_known() -> None:
     async def main() -> None:
         async with World() as world:

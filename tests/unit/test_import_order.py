@@ -16,7 +16,7 @@ PACKAGE = "logmesh_ipy"
 
 FLOORS: Dict[int, str] = {
     0: "_version clock config errors model",
-    1: "barrier handshake lines patterns sanitize sequence wire",
+    1: "barrier frames handshake lines patterns sanitize sequence wire",
     2: "channel procs rpc spool uplink",
     3: "actor file_appender log_client_actor log_forward_actor logger_runtime_actor stream_fwder",
     4: "bootstrap managed_proc proc runner",

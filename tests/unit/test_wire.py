@@ -13,13 +13,11 @@ from hypothesis import strategies as st
 
 from logmesh_ipy import wire
 from logmesh_ipy.errors import ProtocolError
+from logmesh_ipy.frames import MAX_FRAME_BYTES, MAX_HELLO_BYTES, FrameDecoder, frame
 from logmesh_ipy.model import LogForwardMessage, LogMessage, OutputTarget
 from logmesh_ipy.wire import (
-    MAX_FRAME_BYTES,
-    MAX_HELLO_BYTES,
     Call,
     Challenge,
-    FrameDecoder,
     Hello,
     Message,
     Ping,
@@ -29,7 +27,6 @@ from logmesh_ipy.wire import (
     decode_handshake,
     encode,
     encode_log,
-    frame,
     strip_payload,
 )
 
