@@ -16,9 +16,9 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .client import LoggingMeshClient
     from .errors import CommandError, MeshError, OptionError, SpawnError
+    from .extension import load_ipython_extension, unload_ipython_extension
     from .instance import context
     from .job import Job
-    from .magics import load_ipython_extension, unload_ipython_extension
     from .mesh import ProcMesh, this_host
     from .model import FlushReport, Gap, OutputTarget
 
@@ -52,9 +52,9 @@ _HOMES = {
     "ProcMesh": "mesh",
     "SpawnError": "errors",
     "context": "instance",
-    "load_ipython_extension": "magics",
+    "load_ipython_extension": "extension",
     "this_host": "mesh",
-    "unload_ipython_extension": "magics",
+    "unload_ipython_extension": "extension",
 }
 
 

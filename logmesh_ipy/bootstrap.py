@@ -17,7 +17,8 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any, Callable, Dict, List, Optional
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, Optional
 
 from . import procs
 from .channel import Connection, dial, is_served
@@ -38,6 +39,7 @@ _TICK_SEC = 0.1
 _STARTING_SEC = 10.0
 _TEE_BYTES = 4 << 20
 _LAST_SEC = 0.5
+_KEPT_COMMANDS = 256
 
 
 class _Tee:
@@ -101,6 +103,7 @@ class BootstrapProcManager:
         self._hostname = socket.gethostname()
         self._procs: Dict[int, ManagedProc] = {}
         self._by_pid: Dict[int, ManagedProc] = {}
+        self._over: Deque[int] = deque()
         self._reaper = procs.Reaper(self._exited)
         self._stopping = asyncio.Event()
         self._orphan = False
@@ -278,7 +281,7 @@ class BootstrapProcManager:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _LAST_SEC
         while loop.time() < deadline:
-            for managed in self._procs.values():
+            for managed in tuple(self._procs.values()):
                 managed.tick(loop.time())
             if all(managed.closed for managed in self._procs.values()):
                 return
@@ -340,6 +343,10 @@ class BootstrapProcManager:
 
     def _finished(self, managed: ManagedProc) -> None:
         managed.close()
+        if managed.is_command:
+            self._over.append(managed.proc)
+            if len(self._over) > _KEPT_COMMANDS:
+                del self._procs[self._over.popleft()]
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -349,7 +356,7 @@ class BootstrapProcManager:
             if beat:
                 self._beats = now
             starting = False
-            for managed in self._procs.values():
+            for managed in tuple(self._procs.values()):
                 managed.tick(now)
                 if beat:
                     managed.beat()

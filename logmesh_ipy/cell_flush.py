@@ -131,7 +131,7 @@ def _run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 class CurrentStream:
-    """``sys.stdout`` or ``sys.stderr`` as it is at each write: a terminal swaps it at the prompt."""
+    """``sys.stdout`` or ``sys.stderr`` as it is now: a terminal swaps it at the prompt."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -37,6 +37,7 @@ __all__ = [
     "Server",
     "any_address",
     "dial",
+    "let_go_in_forked_children",
     "is_served",
     "parse_address",
     "serve",
@@ -105,6 +106,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         sock = transport.get_extra_info("socket")
         if sock is not None:
+            _sockets.add(sock.fileno())
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
         if not self.made.done():
             self.made.set_result(None)
@@ -127,6 +129,7 @@ class Connection(asyncio.Protocol):
         transport, self._transport = self._transport, None
         sock = None if transport is None else transport.get_extra_info("socket")
         if sock is not None:
+            _sockets.discard(sock.fileno())
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         self.error = self.error or exc
@@ -135,6 +138,31 @@ class Connection(asyncio.Protocol):
     def trust(self) -> None:
         """The handshake is done: large frames are allowed."""
         self._decoder.max_frame_bytes = MAX_FRAME_BYTES
+
+
+_sockets: Set[int] = set()
+"""File descriptors of this process's connections."""
+
+
+def let_go_in_forked_children() -> None:
+    """Have children that this process forks give up their copies of its connections.
+
+    Else a forked child that lives on would keep the connection of a killed parent open, and the
+    peer would not see that it has gone. Called once by the driver and by each proc; not by the
+    bootstrap, whose children replace themselves at once.
+    """
+    os.register_at_fork(after_in_child=_let_go)
+
+
+def _let_go() -> None:
+    """Put /dev/null in each socket's place: the numbers stay taken, so no later file gets one."""
+    if not _sockets:
+        return
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for fd in _sockets:
+        os.dup2(null, fd, inheritable=False)
+    os.close(null)
+    _sockets.clear()
 
 
 class _ServerGate:

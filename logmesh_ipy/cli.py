@@ -133,9 +133,11 @@ class _Run:
         previous = signal.signal(signal.SIGINT, self._interrupted)
         mesh: Optional[ProcMesh] = None
         try:
-            mesh = HostMesh(self._options).spawn_procs(
-                self._options.procs, instance=instance, commands_only=True
-            ).get()
+            mesh = (
+                HostMesh(self._options)
+                .spawn_procs(self._options.procs, instance=instance, commands_only=True)
+                .get()
+            )
             driver = self._driver(instance.store)
             try:
                 job = mesh.exec(self._command).get()
@@ -168,7 +170,7 @@ class _Run:
         return driver
 
     def _watch(self, job: Job, driver: ViewDriver) -> None:
-        """Until the job is over: pass interrupts on, end all when one (or our reader) has failed."""
+        """Until the job is over: pass interrupts on, end it where a rank or our reader failed."""
         handled = 0
         stopping = False
         waiting = job.wait()
@@ -260,5 +262,3 @@ def _silence_stdout() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
-
-

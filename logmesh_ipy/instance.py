@@ -17,7 +17,7 @@ import threading
 from dataclasses import dataclass
 from typing import Callable, Dict, Optional
 
-from .channel import Connection, Handler, Server, serve
+from .channel import Connection, Handler, Server, serve, let_go_in_forked_children
 from .config import MeshOptions
 from .errors import MeshStateError
 from .handshake import Role
@@ -190,4 +190,5 @@ def open_instance() -> Optional[Instance]:
 
 # A forked child has neither the loop's thread nor a right to its sockets; the lock may be held
 # by a thread that it does not have.
+let_go_in_forked_children()
 os.register_at_fork(after_in_child=_current.__init__)  # type: ignore[misc]

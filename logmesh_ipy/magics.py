@@ -1,33 +1,40 @@
-"""``%logmesh`` and ``%%logmesh``: sub-commands, their help, completion, and the extension itself.
+"""``%logmesh`` and ``%%logmesh``: the sub-commands, their options and their help.
 
-Each sub-command is a function with IPython's ``magic_arguments``. On the kernel's own loop
-(``--loop kernel``) a magic cannot block: it returns an awaitable, and an input transformer puts
-``await`` before it, so cells read the same in both modes.
+Each sub-command is a function with IPython's ``magic_arguments``, and a method of
+:class:`LogMeshMagics` that does it. On the kernel's own loop (``--loop kernel``) a magic cannot
+block: it returns an awaitable. The extension registers the magics.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import re
 import shlex
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, cast
 
+from IPython.core import magic_arguments as ma
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class
-from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from .config import check_window
-from .engines.base import engine_names
 from .errors import CommandError, MeshStateError, OptionError, SpawnError
-from .patterns import LEVEL_NAMES, parse_level
+from .patterns import parse_level
 from .session import NotebookSession
 from .settings import LogMesh
 from .status import describe_status, recent_lines
 
-__all__ = ["LogMeshMagics", "load_ipython_extension", "unload_ipython_extension"]
+__all__ = ["COMMANDS", "LogMeshMagics", "parser_of"]
+
+_Command = Callable[[Any], None]
+# IPython's decorators have no types of their own.
+_magic_arguments: Callable[[str], Callable[[_Command], _Command]] = ma.magic_arguments
+_argument: Callable[..., Callable[[_Command], _Command]] = ma.argument
+_Magic = Callable[..., Any]
+_line_cell_magic = cast(Callable[[str], Callable[[_Magic], _Magic]], line_cell_magic)
 
 _SUMMARY = """\
 %logmesh start      start procs; their output shows under the cell that caused it
@@ -42,68 +49,71 @@ _SUMMARY = """\
 %logmesh start? (and so on) tells the options of one."""
 
 
-@magic_arguments("logmesh start")
-@argument("--procs", "-n", metavar="N", help="how many procs (default 4)")
-@argument("--hosts", metavar="A,B", help="hosts, for engines that reach other machines")
-@argument("--engine", metavar="NAME", help="where the procs run (default local)")
-@argument("--window", metavar="S|none", help="group equal lines in windows of S seconds, 1 or more")
-@argument("--level", metavar="L", help="level of Python's root logger in the procs (default INFO)")
-@argument("--loop", metavar="thread|kernel", help="where the client runs (default thread)")
-@argument("--files", metavar="DIR", help="keep raw log files in this directory of the hosts")
+@_magic_arguments("logmesh start")
+@_argument("--procs", "-n", metavar="N", help="how many procs (default 4)")
+@_argument("--hosts", metavar="A,B", help="hosts, for engines that reach other machines")
+@_argument("--engine", metavar="NAME", help="where the procs run (default local)")
+@_argument(
+    "--window", metavar="S|none", help="group equal lines in windows of S seconds, 1 or more"
+)
+@_argument("--level", metavar="L", help="level of Python's root logger in the procs (default INFO)")
+@_argument("--loop", metavar="thread|kernel", help="where the client runs (default thread)")
+@_argument("--files", metavar="DIR", help="keep raw log files in this directory of the hosts")
 def _start(args: Any) -> None:
     """Start a mesh: bootstrap, procs, forwarders and the client; output streams from now on."""
 
 
-@magic_arguments("%logmesh run")
-@argument("--ranks", metavar="R", help="only these ranks, such as 0-3,8 (default all)")
+@_magic_arguments("%logmesh run")
+@_argument("--ranks", metavar="R", help="only these ranks, such as 0-3,8 (default all)")
 def _run(args: Any) -> None:
     """Run the cell on the procs, all at once. Each keeps its names for the next cell."""
 
 
-@magic_arguments("logmesh exec")
-@argument("--ranks", metavar="R", help="only these ranks, such as 0-3,8 (default all)")
-@argument("--bg", action="store_true", help="do not wait: gives a job with wait, interrupt, stop")
+@_magic_arguments("logmesh exec")
+@_argument("--ranks", metavar="R", help="only these ranks, such as 0-3,8 (default all)")
+@_argument("--bg", action="store_true", help="do not wait: gives a job with wait, interrupt, stop")
 def _exec(args: Any) -> None:
     """Run a command once per rank: %logmesh exec [--ranks R] [--bg] -- CMD ARGS.
 
     Each process has RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT.
+    As with !, IPython first fills in $name and {expression} where the notebook has them.
     """
 
 
-@magic_arguments("logmesh set_mode")
-@argument("--stream", action="store_true", help="stream lines to the notebook")
-@argument("--no-stream", action="store_true", help="keep lines on the hosts, and count them")
-@argument("--window", metavar="S|none", help="group equal lines in windows of S seconds, or not")
-@argument("--level", metavar="L", help="level of Python's root logger in the procs")
-@argument("--autoflush", action="store_true", help="run the barrier after each cell")
-@argument("--no-autoflush", action="store_true", help="do not")
+@_magic_arguments("logmesh set_mode")
+@_argument("--stream", action="store_true", help="stream lines to the notebook")
+@_argument("--no-stream", action="store_true", help="keep lines on the hosts, and count them")
+@_argument("--window", metavar="S|none", help="group equal lines in windows of S seconds, or not")
+@_argument("--level", metavar="L", help="level of Python's root logger in the procs")
+@_argument("--autoflush", action="store_true", help="run the barrier after each cell")
+@_argument("--no-autoflush", action="store_true", help="do not")
 def _set_mode(args: Any) -> None:
     """Change how lines flow; what is not given stays. Without options: show the mode."""
 
 
-@magic_arguments("logmesh flush")
-@argument("--timeout", metavar="S", help="name who has not answered after S seconds")
+@_magic_arguments("logmesh flush")
+@_argument("--timeout", metavar="S", help="name who has not answered after S seconds")
 def _flush(args: Any) -> None:
     """Run the barrier now; gives its report."""
 
 
-@magic_arguments("logmesh status")
+@_magic_arguments("logmesh status")
 def _status(args: Any) -> None:
     """Show procs, streams and the ledger: written = stored + skipped + gap + in flight."""
 
 
-@magic_arguments("logmesh panel")
-@argument("--lines", metavar="N", help="how many lines (default 200)")
+@_magic_arguments("logmesh panel")
+@_argument("--lines", metavar="N", help="how many lines (default 200)")
 def _panel(args: Any) -> None:
     """Show the last lines of the whole mesh, of all cells."""
 
 
-@magic_arguments("logmesh stop")
+@_magic_arguments("logmesh stop")
 def _stop(args: Any) -> None:
     """Flush, then end the procs and everything that belongs to the mesh."""
 
 
-_COMMANDS: Dict[str, Callable[[Any], None]] = {
+COMMANDS: Dict[str, _Command] = {
     "start": _start,
     "run": _run,
     "exec": _exec,
@@ -124,7 +134,7 @@ class LogMeshMagics(Magics):
         self.session = NotebookSession(shell)
         self.settings = LogMesh(parent=shell)
 
-    @line_cell_magic("logmesh")
+    @_line_cell_magic("logmesh")
     def logmesh(self, line: str, cell: Optional[str] = None) -> Any:
         """Remote procs whose output shows under the cell that caused it."""
         coroutine = self._coroutine(line, cell)
@@ -135,16 +145,19 @@ class LogMeshMagics(Magics):
         except StopIteration as done:
             return done.value
         coroutine.close()
-        raise UsageError("%logmesh start --loop kernel must stand in a cell of its own")
+        raise UsageError(
+            "%logmesh start --loop kernel must be awaited by its cell: write it at the top level "
+            "of a cell, and %load_ext logmesh_ipy in an earlier one"
+        )
 
     async def _coroutine(self, line: str, cell: Optional[str]) -> Any:
         """One call of the magic. It suspends only where the client is on the kernel's loop."""
         name, _, rest = line.strip().partition(" ")
         if name in ("", "help"):
             return self._help(rest.strip())
-        if name not in _COMMANDS:
+        if name not in COMMANDS:
             raise UsageError(
-                f"%logmesh has no sub-command {name!r}; there are: {', '.join(_COMMANDS)}"
+                f"%logmesh has no sub-command {name!r}; there are: {', '.join(COMMANDS)}"
             )
         if (cell is not None) != (name == "run"):
             raise UsageError(
@@ -153,7 +166,7 @@ class LogMeshMagics(Magics):
                 else f"%logmesh {name} is a line magic: write it with one %"
             )
         rest, command = _split_command(rest) if name == "exec" else (rest, [])
-        args = parse_argstring(_COMMANDS[name], rest)
+        args = _parse(name, rest)
         try:
             return await getattr(self, f"_do_{name}")(args, cell if name == "run" else command)
         except (OptionError, MeshStateError, SpawnError) as error:
@@ -163,13 +176,13 @@ class LogMeshMagics(Magics):
                 raise ModeError(str(error)) from None
             raise
 
-    @line_cell_magic("logmesh_await")
+    @_line_cell_magic("logmesh_await")
     async def logmesh_await(self, line: str, cell: Optional[str] = None) -> Any:
         """``%logmesh`` for cells that can await; the input transformer writes it."""
         return await self._coroutine(line, cell)
 
     def _help(self, name: str) -> None:
-        command = _COMMANDS.get(name)
+        command = COMMANDS.get(name)
         text = _SUMMARY if command is None else str(command.__doc__).replace("::", "", 1).strip()
         sys.stdout.write(text + "\n")
 
@@ -185,7 +198,8 @@ class LogMeshMagics(Magics):
 
     async def _do_run(self, args: Any, cell: str) -> None:
         # Not execution_count: IPython 9 has raised it when the cell runs, IPython 8 has not.
-        count = len(self.shell.history_manager.input_hist_parsed) - 1
+        history = None if self.shell is None else self.shell.history_manager
+        count = 0 if history is None else len(history.input_hist_parsed) - 1
         results = await self.session.run(cell, args.ranks, f"<logmesh cell [{count}]>")
         _show_results(results)
 
@@ -224,9 +238,11 @@ class LogMeshMagics(Magics):
     async def _do_panel(self, args: Any, _: object) -> None:
         mesh = self.session.require("panel")
         try:
-            lines = int(args.lines or 200)
+            lines = 200 if args.lines is None else int(args.lines)
         except ValueError:
             raise OptionError(f"--lines is {args.lines!r}; it must be a whole number") from None
+        if lines < 1:
+            raise OptionError(f"--lines is {lines}; it must be 1 or more")
         sys.stdout.write(recent_lines(mesh.instance.store, lines))
 
     async def _do_stop(self, args: Any, _: object) -> None:
@@ -240,6 +256,28 @@ class ModeError(UsageError, RuntimeError):
 
     def _render_traceback_(self) -> List[str]:
         return [f"UsageError: {self}"]
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """The parser of a sub-command's options."""
+    parser: argparse.ArgumentParser = COMMANDS[name].parser  # type: ignore[attr-defined]
+    return parser
+
+
+def _parse(name: str, rest: str) -> argparse.Namespace:
+    """A sub-command's options, quoted as in a shell. Raises UsageError."""
+    try:
+        words = shlex.split(rest)
+    except ValueError as error:
+        raise UsageError(f"%logmesh {name}: the options cannot be read: {error}") from None
+    # "--procs -3": what looks like an option there is a value that gets its own complaint.
+    joined: List[str] = []
+    for word in words:
+        if joined and re.fullmatch(r"--?[a-z]+", joined[-1]) and re.match(r"-\d", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return parser_of(name).parse_args(joined)
 
 
 def _split_command(rest: str) -> Tuple[str, List[str]]:
@@ -280,103 +318,3 @@ def _progress() -> Callable[[int, int], None]:
             sys.stdout.flush()
 
     return tell
-
-
-# --- the extension --------------------------------------------------------------------------------
-
-_HELP = re.compile(r"^\s*%{1,2}logmesh(?:[ \t]+(\w+))?[ \t]*\?{1,2}\s*$")
-_CALL = re.compile(r"^(\w+\s*=\s*)?get_ipython\(\)\.run_(line|cell)_magic\('logmesh', ")
-
-
-class _Extension:
-    """What ``%load_ext`` adds to a shell, and how it is taken away."""
-
-    def __init__(self, shell: InteractiveShell) -> None:
-        self.shell = shell
-        self.magics = LogMeshMagics(shell)
-        self._names: Tuple[str, ...] = tuple(_COMMANDS)
-
-    def install(self) -> None:
-        """Register magics, input transformers and completion."""
-        self.shell.register_magics(self.magics)
-        self.shell.input_transformers_cleanup.append(self.transform_help)
-        self.shell.input_transformers_post.append(self.transform_await)
-        self.shell.set_hook("complete_command", self.complete, re_key=r"%{1,2}logmesh\b.*")
-
-    def remove(self) -> None:
-        """Stop the mesh, and undo ``install``."""
-        self.magics.session.stop_now()
-        self.shell.input_transformers_cleanup.remove(self.transform_help)
-        self.shell.input_transformers_post.remove(self.transform_await)
-        hook = self.shell.strdispatchers.get("complete_command")
-        if hook is not None:
-            hook.regexs = {
-                key: chain
-                for key, chain in hook.regexs.items()
-                if key.pattern != r"%{1,2}logmesh\b.*"
-            }
-        for kind in ("line", "cell"):
-            for name in ("logmesh", "logmesh_await"):
-                self.shell.magics_manager.magics[kind].pop(name, None)
-
-    def transform_help(self, lines: List[str]) -> List[str]:
-        """``%logmesh start?`` shows the sub-command's help."""
-        if len(lines) != 1:
-            return lines
-        match = _HELP.match(lines[0])
-        return lines if match is None else [f"%logmesh help {match[1] or ''}\n"]
-
-    def transform_await(self, lines: List[str]) -> List[str]:
-        """On the kernel's own loop, calls of the magic are awaited by the cell."""
-        if not (self.magics.session.on_kernel_loop or self._starts_on_kernel_loop(lines)):
-            return lines
-        call = r"\1await get_ipython().run_\2_magic('logmesh_await', "
-        return [_CALL.sub(call, line) for line in lines]
-
-    def _starts_on_kernel_loop(self, lines: List[str]) -> bool:
-        starts = [line for line in lines if _CALL.match(line) and "start" in line]
-        if not starts or self.magics.session.is_on:
-            return False
-        named = re.search(r"--loop[ =]+(\w+)", starts[0])
-        if named is not None:
-            return named[1] == "kernel"
-        return self.magics.settings.loop_in_force() == "kernel"
-
-    def complete(self, shell: Any, event: Any) -> List[str]:
-        """Sub-commands, then their options, then the values of those that have a known set."""
-        words = event.line[: len(event.line)].lstrip("%").split()
-        if event.symbol and words and words[-1] == event.symbol:
-            words.pop()
-        if len(words) <= 1:
-            return list(self._names)
-        known = {
-            "--engine": engine_names(),
-            "--level": [name for level, name in LEVEL_NAMES.items() if level],
-            "--loop": ["thread", "kernel"],
-            "--window": ["none"],
-        }
-        if words[-1] in known:
-            return known[words[-1]]
-        command = _COMMANDS.get(words[1])
-        if command is None:
-            return []
-        parser = command.parser  # type: ignore[attr-defined]
-        return [o for action in parser._actions for o in action.option_strings if o[:2] == "--"]
-
-
-_extensions: Dict[int, _Extension] = {}
-
-
-def load_ipython_extension(shell: InteractiveShell) -> None:
-    """``%load_ext logmesh_ipy``."""
-    if id(shell) in _extensions:
-        return
-    extension = _extensions[id(shell)] = _Extension(shell)
-    extension.install()
-
-
-def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """``%unload_ext logmesh_ipy``: stops the mesh, and undoes everything."""
-    extension = _extensions.pop(id(shell), None)
-    if extension is not None:
-        extension.remove()

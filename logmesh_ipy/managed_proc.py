@@ -106,6 +106,11 @@ class ManagedProc:
         return self._adopted is not None
 
     @property
+    def is_command(self) -> bool:
+        """Whether it is none of ours, but what ``exec`` was given."""
+        return self._address is None
+
+    @property
     def alive(self) -> bool:
         """Whether the process runs."""
         return self.exit_code is None

@@ -14,6 +14,7 @@ import sys
 import threading
 from typing import Any, Dict, Optional
 
+from .channel import let_go_in_forked_children
 from .handshake import Role
 from .log_forward_actor import LogForwardActor
 from .logger_runtime_actor import LoggerRuntimeActor
@@ -112,6 +113,7 @@ def main() -> None:
     os.close(empty)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    let_go_in_forked_children()
     runner = CodeRunner(config["rank"])
     ProcAgent(config, runner).start_thread()
     runner.run_forever()

@@ -27,7 +27,7 @@ __all__ = ["CodeRunner", "StdioFlusher"]
 
 _MAX_REPR = 10_000
 _CANCEL_SEC = 2.0
-_OWN_FILES = (__file__, asyncio.base_events.__file__)
+_OWN_FILES = (__file__, ast.__file__, asyncio.base_events.__file__)
 
 
 @dataclass(slots=True)
@@ -201,7 +201,10 @@ class CodeRunner:
             frames = frames.tb_next
         kind = type(error).__name__
         try:
-            text = "".join(traceback.format_exception(type(error), error, frames))
+            told = traceback.TracebackException(type(error), error, frames)
+            while told.stack and told.stack[-1].filename == __file__:
+                told.stack.pop()  # the handler that raised the interrupt
+            text = "".join(told.format())
             message = str(error)
         except Exception as second:  # noqa: BLE001 (the user's __str__ raised)
             message = f"its text cannot be made: {type(second).__name__}"

@@ -257,9 +257,10 @@ class NotebookSession:
         client = self.client
         assert client is not None
         window = client.aggregate_window_sec
+        streams = client.stream_to_client
         return ", ".join(
             (
-                "streaming" if client.stream_to_client else "not streaming (lines stay on the hosts)",
+                "streaming" if streams else "not streaming (lines stay on the hosts)",
                 "every line" if window is None else f"grouped in windows of {window:g} s",
                 f"level {level_name(client.level)}",
                 "flush after each cell" if self.options.autoflush else "no automatic flush",
@@ -352,4 +353,3 @@ class NotebookSession:
 
 async def _as_awaitable(task: PythonTask[T]) -> T:
     return await task
-

@@ -8,7 +8,7 @@ environment (``LOGMESH_WINDOW_SEC=3``), the argument of the magic. All end as a
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Mapping, Optional
 
 from traitlets import Bool, Enum, Float, Int, Unicode
 from traitlets import Union as UnionTrait
@@ -20,6 +20,8 @@ from .errors import OptionError
 from .patterns import parse_level
 
 __all__ = ["LogMesh"]
+
+_OPTION_OF = {"window": "window_sec"}  # arguments whose names are shorter than their options'
 
 
 class LogMesh(Configurable):
@@ -45,7 +47,7 @@ class LogMesh(Configurable):
     start_timeout_sec = Float(60.0, help="How long the procs may take to start.").tag(config=True)
     receipt = Enum(
         ["auto", "always", "never"], "auto",
-        help="When a cell gets its receipt line; auto: when it used the mesh or something is amiss.",
+        help="When a cell gets its receipt line; auto: where it used the mesh, or all is not well.",
     ).tag(config=True)  # fmt: skip
     files = Unicode("", help="Directory on the hosts for raw log files.").tag(config=True)
     file_max_bytes = Int(256 << 20, help="Size at which a log file is rotated.").tag(config=True)
@@ -64,15 +66,17 @@ class LogMesh(Configurable):
 
         Raises OptionError, and says which variable was wrong where one was.
         """
-        values: Dict[str, Any] = {name: getattr(self, name) for name in self.trait_names(config=True)}
+        values = {name: getattr(self, name) for name in self.trait_names(config=True)}
+        configured = dict(values)
         from_environment = options_in_environment(os.environ)
         values.update(from_environment)
-        values.update({name: value for name, value in arguments.items() if value is not None})
+        given = {_OPTION_OF.get(k, k): v for k, v in arguments.items() if v is not None}
+        values.update(given)
         try:
             return _options(values)
         except OptionError as error:
-            named = [name for name in from_environment if arguments.get(name) is None]
-            if named and _is_fault_of(named, values, arguments, self):
+            named = [name for name in from_environment if name not in given]
+            if named and _is_right({**values, **{name: configured.get(name) for name in named}}):
                 variables = ", ".join(f"LOGMESH_{name.upper()}" for name in named)
                 raise OptionError(f"{error} (set in the environment: {variables})") from None
             raise
@@ -87,13 +91,9 @@ class LogMesh(Configurable):
         return policy
 
 
-def _is_fault_of(
-    named: list[str], values: Dict[str, Any], arguments: Mapping[str, Any], settings: LogMesh
-) -> bool:
-    """Whether the options would be right without the environment's."""
-    without = {**values, **{name: getattr(settings, name) for name in named if settings.has_trait(name)}}
+def _is_right(values: Mapping[str, Any]) -> bool:
     try:
-        _options(without)
+        _options(values)
     except OptionError:
         return False
     return True

@@ -55,9 +55,9 @@ def _ledger(totals: StreamTotals, host: Mapping[str, Any]) -> List[str]:
     """The sum, with what the hosts say they have read where they were asked."""
     written = {"lines": totals.written_lines, "bytes": totals.written_bytes}
     if host:
-        streams = [stream for known in host.values() for stream in known["streams"].values()]
-        for unit in written:
-            written[unit] = max(written[unit], sum(stream[unit] for stream in streams))
+        streams = [stream for source in host.values() for stream in source["streams"].values()]
+        for unit, known in written.items():
+            written[unit] = max(known, sum(stream[unit] for stream in streams))
     out = []
     for unit in ("lines", "bytes"):
         stored = getattr(totals, f"stored_{unit}")

@@ -665,11 +665,11 @@ def test_a_batch_that_the_store_cannot_take_is_a_gap_and_not_silence() -> None:
             parent = await world.parent(actor.address)
             append = world.client.sink.append
 
-            def refuse(info: ProcInfo, log: LogMessage.Log) -> None:
+            def refuse(*_: object) -> None:
                 world.client.sink.append = append  # type: ignore[method-assign]
                 raise OSError("no space")
 
-            world.client.sink.append = refuse  # type: ignore[method-assign]
+            world.client.sink.append = refuse  # type: ignore[assignment, method-assign]
             parent.write(b"lost\n")
             report = await world.client.flush()
             assert [(gap.lines, gap.bytes) for gap in report.gaps] == [(1, 5)]

@@ -41,6 +41,17 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
+def freeze(pid: int) -> None:
+    """SIGSTOP, and wait until all of its threads have stopped."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def stopped() -> bool:
+        stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+        return all(stat.rsplit(")", 1)[1].split()[0] == "T" for stat in stats)
+
+    wait_until(stopped)
+
+
 # --- the control surface ------------------------------------------------------------------------
 
 
@@ -343,7 +354,7 @@ def test_cancelling_a_run_interrupts_it(start: MeshMaker) -> None:
 def test_an_interrupted_await_is_over_and_not_continued_by_the_next_one(start: MeshMaker) -> None:
     mesh = start(1)
     running = mesh.run(
-        "import asyncio\nprint('on')\ntry:\n    await asyncio.sleep(0.5)\n    print('wrong')\n"
+        "import asyncio\ntry:\n    print('on')\n    await asyncio.sleep(0.5)\n    print('wrong')\n"
         "finally:\n    print('cleaned up')"
     )
     wait_until(lambda: texts(mesh) == ["on"])
@@ -439,7 +450,7 @@ def test_fifty_flushes_at_once_all_complete(start: MeshMaker) -> None:
 
 def test_a_hung_proc_is_named_late_and_costs_one_deadline_only(start: MeshMaker) -> None:
     mesh = start(3)
-    os.kill(mesh.procs[1].pid, signal.SIGSTOP)
+    freeze(mesh.procs[1].pid)
     try:
         started = time.monotonic()
         report = mesh.flush(0.5).get(5)
@@ -463,7 +474,7 @@ def test_a_hung_proc_is_named_late_and_costs_one_deadline_only(start: MeshMaker)
 
 def test_a_cancelled_flush_leaves_nothing_open(start: MeshMaker) -> None:
     mesh = start(1)
-    os.kill(mesh.procs[0].pid, signal.SIGSTOP)
+    freeze(mesh.procs[0].pid)
     try:
         task = mesh.flush(None)
         wait_until(lambda: mesh.instance.actor._waiters)

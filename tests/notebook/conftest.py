@@ -32,7 +32,6 @@ from jupyter_client.session import Session
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
-START = "%load_ext logmesh_ipy\n%logmesh start --procs {procs} {options}"
 
 
 def wait_until(predicate: Callable[[], T], timeout: float = 10.0, what: object = "") -> T:
@@ -128,8 +127,9 @@ class Kernel:
             kernel_spec_manager=specs,
             connection_file=f"{directory}/kernel.json",
         )
+        self.manager.shutdown_wait_time = 2.0
         self.said = open(f"{directory}/kernel.out", "w+b")  # noqa: SIM115 (closed by stop)
-        self.manager.start_kernel(env=environ, stdout=self.said, stderr=subprocess.STDOUT)
+        self.manager.start_kernel(env=environ, cwd=directory, stdout=self.said, stderr=subprocess.STDOUT)
         self.client: BlockingKernelClient = self.manager.client()
         self.messages: List[Message] = []
         self._arrived = threading.Condition()
@@ -326,7 +326,8 @@ class KernelMaker:
         kernel = Kernel(place, self.python, {**kept, **home, **environ})
         self.kernels.append(kernel)
         if start is not None:
-            cell = kernel.run(START.format(procs=procs, options=start))
+            kernel.run("%load_ext logmesh_ipy")
+            cell = kernel.run(f"%logmesh start --procs {procs} {start}")
             assert cell.reply["status"] == "ok", (cell.error, cell.stderr)
             assert "ready in" in cell.stdout, (cell, kernel.words())
         return kernel

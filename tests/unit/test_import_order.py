@@ -24,7 +24,7 @@ FLOORS: Dict[int, str] = {
     "engines/ssh",
     6: "aggregator client host instance job loop mesh ranks remote_code remote_proc store",
     7: "views views/base views/driver views/panel views/plain views/snapshot views/terminal",
-    8: "__init__ __main__ cell_flush cli magics session settings status",
+    8: "__init__ __main__ cell_flush cli extension magics session settings status",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
