@@ -8,13 +8,16 @@ cell; a cell whose ``post`` never came (its thread was killed) ends when the nex
 from __future__ import annotations
 
 import contextvars
+import secrets
 import sys
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display, update_display
 
-__all__ = ["CellFlush", "CellPublisher", "is_notebook"]
+__all__ = ["CellFlush", "CellPublisher", "CurrentStream", "is_notebook"]
+
+_KEPT_CONTEXTS = 64
 
 
 def is_notebook(shell: InteractiveShell) -> bool:
@@ -95,19 +98,21 @@ class CellPublisher:
     id, and some of them listen only to what the running cell sends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._shell = shell
         self._contexts: Dict[int, contextvars.Context] = {}
+        self._parents: Dict[int, Any] = {}
         self._shown: Dict[int, str] = {}
-        self._newest: Optional[int] = None
+        self._newest = 0
 
     def begin(self, cell: int) -> None:
         """A cell begins, in the calling thread's context."""
         self._contexts[cell] = contextvars.copy_context()
-        for old in [old for old in self._contexts if old != cell and old not in self._shown]:
-            del self._contexts[old]
-        if self._newest in self._shown:
-            self._contexts.pop(self._newest, None)
+        self._parents[cell] = getattr(self._shell.display_pub, "parent_header", None)
         self._newest = cell
+        # What is late may still make the display of a cell before this one.
+        self._contexts.pop(cell - _KEPT_CONTEXTS, None)
+        self._parents.pop(cell - _KEPT_CONTEXTS, None)
 
     def reserve(self, cell: int) -> None:
         """Make the cell's display now, still empty: its output may come long after its end."""
@@ -116,18 +121,36 @@ class CellPublisher:
 
     def publish(self, cell: int, bundle: Dict[str, str]) -> None:
         """Publisher: show, or update what is shown."""
-        home = self._newest if self._newest in self._contexts else cell
-        context = self._contexts.get(cell if cell not in self._shown else home or cell)
-        run = context.run if context is not None else _run
-        if cell in self._shown:
-            run(update_display, bundle, raw=True, display_id=self._shown[cell])
+        display_id = self._shown.get(cell)
+        if display_id is not None:
+            self._run(self._newest, update_display, bundle, raw=True, display_id=display_id)
             return
-        handle = run(display, bundle, raw=True, display_id=True)
-        self._shown[cell] = handle.display_id
+        self._shown[cell] = display_id = secrets.token_hex(16)
+        if cell == self._newest or not self._publish_to(cell, bundle, display_id):
+            self._run(cell, display, bundle, raw=True, display_id=display_id)
+
+    def _run(self, cell: int, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        context = self._contexts.get(cell)
+        if context is None:
+            function(*args, **kwargs)
+        else:
+            context.run(function, *args, **kwargs)
+
+    def _publish_to(self, cell: int, bundle: Dict[str, str], display_id: str) -> bool:
+        """With ipykernel 6 all threads have the newest cell for a parent: name the right one."""
+        publisher: Any = self._shell.display_pub
+        parent = self._parents.get(cell)
+        if parent is None or hasattr(publisher, "_parent_header") or not _sends(publisher):
+            return False
+        content = {"data": bundle, "metadata": {}, "transient": {"display_id": display_id}}
+        message = publisher.session.msg("display_data", content, parent=parent)
+        publisher.session.send(publisher.pub_socket, message, ident=publisher.topic)
+        return True
 
 
-def _run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return function(*args, **kwargs)
+def _sends(publisher: Any) -> bool:
+    """Whether it is a kernel's own publisher, not one that captures a cell's output."""
+    return all(hasattr(publisher, name) for name in ("session", "pub_socket", "topic"))
 
 
 class CurrentStream:

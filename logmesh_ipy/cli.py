@@ -1,12 +1,13 @@
 """The command ``logmesh``: ``logmesh run --procs 4 -- python train.py``, without a notebook.
 
 Runs the command once per rank, streams (or groups) what they print, ends with the code of the
-rank that failed first. Ctrl-C interrupts the ranks; a second one ends them.
+rank that failed first. Ctrl-C interrupts the ranks; a second one ends them, as SIGTERM does.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -30,39 +31,45 @@ from .views.terminal import LevelFilter, TerminalView
 __all__ = ["main"]
 
 _USAGE_EXIT = 2
+_CANNOT_RUN_EXIT = 126
 _NOT_FOUND_EXIT = 127
 _STOP_SEC = 2.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Entry point; gives the exit code."""
-    parser = _parser()
+    parser, run = _parsers()
     words = list(sys.argv[1:] if argv is None else argv)
     words, command = _split(words)
-    args = parser.parse_args(words)
+    args, unknown = parser.parse_known_args(words)
     if args.command != "run":
         parser.print_help()
         return _USAGE_EXIT
     if not command:
-        parser.error("write the command behind --, as in: logmesh run --procs 4 -- python train.py")
+        run.error("write the command behind --, as in: logmesh run --procs 4 -- python train.py")
+    if unknown:
+        run.error(f"unknown before --: {' '.join(unknown)}")
     try:
         options = _options(args)
         least = parse_level(args.level) if args.level is not None else 0
         if args.files:
             check_directory(args.files)
     except OptionError as error:
-        parser.error(str(error))
+        run.error(str(error))
+    _set_encoding(as_json=args.json)
     try:
         return _Run(options, command, least, as_json=args.json, keep_going=args.keep_going).main()
     except SpawnError as error:
         sys.stderr.write(f"logmesh: {error}\n")
-        return _NOT_FOUND_EXIT
+        return _CANNOT_RUN_EXIT if "Permission denied" in str(error) else _NOT_FOUND_EXIT
     except LogMeshError as error:
         sys.stderr.write(f"logmesh: {error}\n")
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The parser of the whole command, and that of ``run``."""
     parser = argparse.ArgumentParser(
         prog="logmesh", description="Run a command on many ranks; see all that they print."
     )
@@ -85,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--keep-going", action="store_true", help="let the others run on when a rank has failed"
     )
-    return parser
+    return parser, run
 
 
 def _split(words: List[str]) -> tuple[List[str], List[str]]:
@@ -125,12 +132,13 @@ class _Run:
         self._as_json = as_json
         self._keep_going = keep_going
         self._interrupts = 0
+        self._signal = 0
         self._wake = threading.Event()
 
     def main(self) -> int:
         instance = Instance(self._options)
         instance.store.begin_cell(1)
-        previous = signal.signal(signal.SIGINT, self._interrupted)
+        previous = {number: signal.signal(number, self._signalled) for number in _SIGNALS}
         mesh: Optional[ProcMesh] = None
         try:
             mesh = (
@@ -156,7 +164,8 @@ class _Run:
             if mesh is not None:
                 mesh.stop(_STOP_SEC).get()
             instance.close_loop()
-            signal.signal(signal.SIGINT, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def _driver(self, store: LogStore) -> ViewDriver:
         view: Any = (
@@ -183,18 +192,20 @@ class _Run:
             failed = failed or driver.error is not None
             if self._interrupts > handled:
                 handled = self._interrupts
-                (job.interrupt() if handled == 1 else job.stop())
+                only_once = handled == 1 and self._signal == signal.SIGINT
+                (job.interrupt() if only_once else job.stop())
             elif failed and not stopping and job.running and not self._interrupts:
                 stopping = True
                 job.stop()
 
-    def _interrupted(self, number: int, frame: object) -> None:
+    def _signalled(self, number: int, frame: object) -> None:
         self._interrupts += 1
+        self._signal = number
         self._wake.set()
 
     def _exit_code(self, job: Job) -> int:
         if self._interrupts:
-            return 128 + signal.SIGINT
+            return 128 + self._signal
         rank = job.first_failure
         if rank is None:
             return 0
@@ -255,6 +266,13 @@ def _as_map(row: Row, level: Optional[int]) -> Dict[str, Any]:
         "text": row.text.decode(errors="backslashreplace"),
         "seq": row.seq,
     }
+
+
+def _set_encoding(*, as_json: bool) -> None:
+    """JSON is UTF-8; on a terminal, what its encoding has not is shown escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8" if as_json else None, errors="backslashreplace")
 
 
 def _silence_stdout() -> None:

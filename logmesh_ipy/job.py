@@ -107,7 +107,8 @@ class Job:
         sources = tuple(self.open_sources())
         if sources:
             await self._instance.actor.start_sync_flush(
-                LogClientMessage.StartSyncFlush(expected_procs=sources, timeout_sec=5.0)
+                LogClientMessage.StartSyncFlush(expected_procs=sources, timeout_sec=5.0),
+                tells=False,
             )
         if check and any(self._codes.values()):
             raise CommandError(self.describe(), self.codes)

@@ -10,8 +10,9 @@ late.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from dataclasses import replace
-from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Callable, DefaultDict, Dict, Iterable, List, Optional, Set, Tuple
 
 from .actor import Actor
 from .barrier import FlushLedger, FlushOutcome
@@ -52,16 +53,29 @@ _ACK_SEC = 0.02
 _ACK_BYTES = 512 << 10
 
 
+class _Group:
+    """What the sources of one mesh brought, and how much of it a report has told."""
+
+    __slots__ = ("gaps", "lines", "told_gaps", "told_lines")
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.gaps: List[Gap] = []
+        self.told_lines = 0
+        self.told_gaps = 0
+
+
 class ProcRecord:
     """What the client knows of one source of lines."""
 
     __slots__ = (
-        "connection", "epoch", "exit_code", "generation", "has_runtime", "info", "ledgers",
+        "connection", "epoch", "exit_code", "generation", "group", "has_runtime", "info", "ledgers",
         "level", "lost", "on_attach", "stream_to_client", "unacked_bytes",
     )  # fmt: skip
 
-    def __init__(self, info: ProcInfo, has_runtime: bool) -> None:
+    def __init__(self, info: ProcInfo, has_runtime: bool, group: int) -> None:
         self.info = info
+        self.group = group
         self.has_runtime = has_runtime
         self.epoch = 0
         self.generation = 0
@@ -98,9 +112,8 @@ class LogClientActor(Actor):
         self.protocol_errors = 0
         self._flushes = FlushLedger()
         self._waiters: Dict[int, asyncio.Future[FlushReport]] = {}
-        self._reported_lines = 0
-        self._reported_gaps = 0
-        self._stored_lines = 0
+        self._groups: DefaultDict[int, _Group] = defaultdict(_Group)
+        self._scopes: Dict[int, Tuple[int, bool]] = {}
         self._timer: Optional[asyncio.TimerHandle] = None
         self._unacked: Set[Tuple[int, OutputTarget]] = set()
         self._ack_timer: Optional[asyncio.TimerHandle] = None
@@ -108,9 +121,12 @@ class LogClientActor(Actor):
 
     # --- procs --------------------------------------------------------------------------------
 
-    def expect(self, info: ProcInfo, has_runtime: bool = True) -> ProcRecord:
-        """A source that will attach; ``has_runtime``: it has a LoggerRuntimeActor."""
-        record = self.records[info.proc] = ProcRecord(info, has_runtime)
+    def expect(self, info: ProcInfo, has_runtime: bool = True, group: int = 0) -> ProcRecord:
+        """A source that will attach; ``has_runtime``: it has a LoggerRuntimeActor.
+
+        ``group``: the mesh whose reports tell of its lines and gaps.
+        """
+        record = self.records[info.proc] = ProcRecord(info, has_runtime, group)
         return record
 
     def set_mode(self, procs: Iterable[int], stream_to_client: bool, level: Optional[int]) -> None:
@@ -140,7 +156,7 @@ class LogClientActor(Actor):
             for target, ledger in record.ledgers.items():
                 if not ledger.ended:
                     ledger.ended = True
-                    self._note_gap(record.info, target, None, None, reason)
+                    self._note_gap(record, target, None, None, reason)
                     self._sink.leave_out(record.info, target, False)
             if record.exit_code is None:
                 record.exit_code = -9
@@ -218,7 +234,7 @@ class LogClientActor(Actor):
         for target, ledger in record.ledgers.items():
             lines, size = ledger.begin(message.epoch)
             if size:
-                self._note_gap(record.info, target, lines, size, "an earlier life of the streams")
+                self._note_gap(record, target, lines, size, "an earlier life of the streams")
                 self._sink.leave_out(record.info, target, ends_line=False)
         # Before Resume: in silent mode not one batch may pass a forwarder that is new.
         self._send_mode(record)
@@ -257,10 +273,10 @@ class LogClientActor(Actor):
             totals.gap_lines += log.lines
             totals.gap_bytes += log.size
             reason = f"the store failed: {type(error).__name__}: {error}"
-            self._note_gap(record.info, log.output_target, log.lines, log.size, reason)
+            self._note_gap(record, log.output_target, log.lines, log.size, reason)
             self.loop.call_exception_handler({"message": reason, "exception": error})
         else:
-            self._stored_lines += log.lines
+            self._groups[record.group].lines += log.lines
 
     def _stream_message(self, connection: Connection, message: Message) -> None:
         assert isinstance(message, (Written, GapFrame, End))
@@ -279,7 +295,7 @@ class LogClientActor(Actor):
                 raise ProtocolError(f"{record.info.name} lost a tail: batch {ledger.next_seq}")
         elif type(message) is GapFrame:
             if ledger.accept_gap(message) is Verdict.NEW:
-                self._note_gap(record.info, target, message.lines, message.size, message.reason)
+                self._note_gap(record, target, message.lines, message.size, message.reason)
                 self._sink.leave_out(record.info, target, message.ends_line)
             self._ack_soon(record, target, 0)
         elif type(message) is End:
@@ -331,23 +347,30 @@ class LogClientActor(Actor):
 
     def _note_gap(
         self,
-        info: ProcInfo,
+        record: ProcRecord,
         target: OutputTarget,
         lines: Optional[int],
         size: Optional[int],
         reason: str,
     ) -> None:
-        gap = Gap(proc=info.proc, output_target=target, lines=lines, bytes=size, reason=reason)
+        proc = record.info.proc
+        gap = Gap(proc=proc, output_target=target, lines=lines, bytes=size, reason=reason)
         self.gaps.append(gap)
+        self._groups[record.group].gaps.append(gap)
 
     # --- barriers -----------------------------------------------------------------------------
 
     def start_sync_flush(
-        self, message: LogClientMessage.StartSyncFlush
+        self, message: LogClientMessage.StartSyncFlush, *, group: int = 0, tells: bool = True
     ) -> asyncio.Future[FlushReport]:
-        """Open a barrier over the expected procs; the future is its report."""
+        """Open a barrier over the expected procs; the future is its report.
+
+        The report tells of the group's lines and gaps since the report before it; with ``tells``
+        False nobody will look at it, so that the next one tells of the same.
+        """
         now = self._clock.monotonic()
         version = self._flushes.start(message.expected_procs, now, message.timeout_sec)
+        self._scopes[version] = (group, tells)
         waiter = self._waiters[version] = self.loop.create_future()
         waiter.add_done_callback(lambda _: self._forget_flush(version))
         request = LogForwardMessage.ForceSyncFlush(version=version)
@@ -360,6 +383,7 @@ class LogClientActor(Actor):
 
     def _forget_flush(self, version: int) -> None:
         """The report was given, or nobody waits for it any more."""
+        self._scopes.pop(version, None)
         if self._waiters.pop(version, None) is not None:
             self._flushes.cancel(version)
             self._complete()
@@ -388,12 +412,13 @@ class LogClientActor(Actor):
             self._timer = self.loop.call_later(delay, self._expire)
 
     def _report(self, outcome: FlushOutcome) -> FlushReport:
-        lines, self._reported_lines = (
-            self._stored_lines - self._reported_lines,
-            self._stored_lines,
-        )
-        gaps, self._reported_gaps = self.gaps[self._reported_gaps :], len(self.gaps)
-        names = {proc: record.info.name for proc, record in self.records.items()}
+        number, tells = self._scopes[outcome.version]
+        group = self._groups[number]
+        lines, gaps = group.lines - group.told_lines, group.gaps[group.told_gaps :]
+        if tells:
+            group.told_lines, group.told_gaps = group.lines, len(group.gaps)
+        procs = (*outcome.acked, *outcome.exited, *outcome.late)
+        names = {proc: self.records[proc].info.name for proc in procs}
         return FlushReport(
             version=outcome.version,
             acked=tuple(names[proc] for proc in outcome.acked),

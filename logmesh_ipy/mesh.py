@@ -78,6 +78,7 @@ class ProcMesh:
         self.commands_only = commands_only
         self.procs: List[Proc] = []
         self._proc_of: Dict[int, Proc] = {}
+        self._group = 0
         self.jobs: Dict[str, Job] = {}
         self.stopped = False
         self._torn_down = False
@@ -237,6 +238,7 @@ class ProcMesh:
         await host.start(engine, self.options.host)
         ids = self.instance.new_procs(count)
         self.procs = [Proc(proc, rank, host.said) for rank, proc in enumerate(ids)]
+        self._group = ids[0]
         self._proc_of = {proc.proc: proc for proc in self.procs}
         if self.commands_only:
             return
@@ -260,7 +262,7 @@ class ProcMesh:
 
     def _expect_proc(self, proc: Proc) -> None:
         info = ProcInfo(proc=proc.proc, rank=proc.rank, hostname=self.instance.hostname, pid=0)
-        record = self.instance.actor.expect(info)
+        record = self.instance.actor.expect(info, group=self._group)
         record.level = self.options.level
         record.on_attach = proc.attached.set
         self.instance.when_connected(Role.RUN, str(proc.proc), proc.connected)
@@ -332,7 +334,7 @@ class ProcMesh:
                 job="" if self.commands_only else name,
                 cell=cell,
             )  # fmt: skip
-            record = self.instance.actor.expect(info, has_runtime=False)
+            record = self.instance.actor.expect(info, has_runtime=False, group=self._group)
             beside = self.instance.actor.records.get(proc.proc)
             record.stream_to_client = beside is None or beside.stream_to_client
         environs = rank_environment(len(self.procs))
@@ -355,7 +357,7 @@ class ProcMesh:
         message = LogClientMessage.StartSyncFlush(
             expected_procs=self.sources, timeout_sec=timeout_sec
         )
-        return await self.instance.actor.start_sync_flush(message)
+        return await self.instance.actor.start_sync_flush(message, group=self._group)
 
     # --- the host -----------------------------------------------------------------------------
 

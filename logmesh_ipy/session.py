@@ -163,12 +163,13 @@ class NotebookSession:
         if self._driver is not None:
             self._driver.close()
         instance.close_loop()
+        instance.store.close()
         self.mesh = self.client = self._instance = None
         self._cells = self._driver = self._publisher = None
 
     def _make_view(self) -> View:
         if is_notebook(self.shell):
-            self._publisher = CellPublisher()
+            self._publisher = CellPublisher(self.shell)
             return PlainView(self._publisher)
         out, err = CurrentStream("stdout"), CurrentStream("stderr")
         return TerminalView(out, err, max_lines_per_render=_TERMINAL_LINES)

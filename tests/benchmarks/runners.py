@@ -17,23 +17,30 @@ from logmesh_ipy.views.driver import ViewDriver
 from logmesh_ipy.views.plain import PlainView
 
 PRINTS = """
-def prints(count, kinds, values):
-    import random
+import functools, random
+
+@functools.lru_cache
+def lines_of(kinds, values):
     dice = random.Random(0)
     words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "theta", "kappa"]
-    heads = [" ".join(dice.choice(words) for _ in range(6)) for _ in range(kinds)]
-    heads = [f"{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}{chr(97 + n // 676)} {head}"[:60]
-             for n, head in enumerate(heads)]
+    heads = [chr(97 + n % 26) + chr(97 + n // 26 % 26) + chr(97 + n // 676) + " "
+             + " ".join(dice.choice(words) for _ in range(7)) for n in range(kinds)]
     if not values:
-        lines = [head.ljust(99, ".") for head in heads]
-        for n in range(count):
-            print(lines[n % kinds])
-        return
-    heads = [head.ljust(70, ".") for head in heads]
+        return [head[:99].ljust(99, ".") for head in heads]
+    heads = [head[:60].ljust(60, ".") for head in heads]
+    numbers = range(20_000)
+    return [f"{heads[n % kinds]} step {n:09d} loss {n % 997:012d} ....." for n in numbers]
+
+def prints(count, kinds, values):
+    lines = lines_of(kinds, values)
+    size = len(lines)
     for n in range(count):
-        print(f"{heads[n % kinds]} step {n:09d} loss {n % 997:08d}")
+        print(lines[n % size])
 """
-"""Prints ``count`` lines of 100 bytes: ``kinds`` different texts, with numbers if ``values``."""
+"""Prints ``count`` lines of 100 bytes: ``kinds`` different texts, with numbers if ``values``.
+
+The lines are made before: what is measured is their way, not their formatting.
+"""
 
 
 class Runner(Protocol):

@@ -476,6 +476,20 @@ def test_drop_oldest_reports_exactly_what_is_lost(start: MeshMaker) -> None:
     assert arrived[-1] == count - 1, "the newest are kept"
 
 
+def test_what_a_job_lost_is_in_the_next_report_though_its_own_barrier_came_first(
+    start: MeshMaker,
+) -> None:
+    mesh = start(1, window_bytes=WINDOW, when_full="drop_oldest")
+    mesh.instance.loop.call(time.sleep, BLOCKED_SEC)
+    job = mesh.exec([sys.executable, "-c", descriptor_writer(60_000, 200)])
+    job.get(10).wait().get(20)
+    report = mesh.flush().get(20)
+    assert sum(gap.lines or 0 for gap in report.gaps) + report.lines == 60_000
+    totals = mesh.instance.actor.totals()
+    assert report.lines == totals.stored_lines
+    assert mesh.flush().get(5).lines == 0
+
+
 def test_block_makes_the_proc_wait_and_loses_nothing(start: MeshMaker) -> None:
     mesh = start(1, window_bytes=WINDOW, when_full="block")
     count = 60_000
@@ -512,8 +526,10 @@ def test_the_end_of_one_bootstrap_leaves_the_other_meshes_alone(start: MeshMaker
     wait_until(lambda: first.lost, 2)
     job = second.exec(["echo", "still here"]).get(5)
     assert job.wait().get(5) == {0: 0}
-    assert second.flush().get(5)
+    assert second.flush().get(5), "the other mesh's gap is none of its own"
     assert texts(second) == ["still here"]
+    report = first.flush().get(5)
+    assert len(report.gaps) == 2
 
 
 def test_an_interrupt_does_not_end_the_bootstrap(start: MeshMaker) -> None:

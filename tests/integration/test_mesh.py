@@ -492,8 +492,10 @@ def test_two_meshes_share_the_one_client_actor(start: MeshMaker) -> None:
     assert client_of(first)._instance.actor is client_of(second)._instance.actor
     first.run("print('first')").get(5)
     second.run("print('second')").get(5)
-    assert second.flush().get(5).acked == ("rank 0",)
-    assert first.flush().get(5).acked == ("rank 0", "rank 1")
+    report = second.flush().get(5)
+    assert (report.acked, report.lines) == (("rank 0",), 1)
+    report = first.flush().get(5)
+    assert (report.acked, report.lines) == (("rank 0", "rank 1"), 2)
     first.stop().get(10)
     second.run("print('still here')").get(5)
     assert second.flush().get(5)

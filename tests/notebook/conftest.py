@@ -129,7 +129,9 @@ class Kernel:
         )
         self.manager.shutdown_wait_time = 2.0
         self.said = open(f"{directory}/kernel.out", "w+b")  # noqa: SIM115 (closed by stop)
-        self.manager.start_kernel(env=environ, cwd=directory, stdout=self.said, stderr=subprocess.STDOUT)
+        self.manager.start_kernel(
+            env=environ, cwd=directory, stdout=self.said, stderr=subprocess.STDOUT
+        )
         self.client: BlockingKernelClient = self.manager.client()
         self.messages: List[Message] = []
         self._arrived = threading.Condition()

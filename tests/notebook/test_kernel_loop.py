@@ -131,7 +131,7 @@ def test_a_start_that_no_cell_can_await_says_what_to_do(kernels: KernelMaker) ->
     kernel = kernels()
     for code in (
         "%load_ext logmesh_ipy\n%logmesh start --procs 1 --loop kernel",
-        "get_ipython().run_line_magic('logmesh', 'start --procs 1 ' + '--loop kernel')",
+        "def start():\n    %logmesh start --procs 1 --loop kernel\nstart()",
     ):
         cell = kernel.run(code)
         assert "must be awaited by its cell" in cell.stderr
@@ -140,7 +140,9 @@ def test_a_start_that_no_cell_can_await_says_what_to_do(kernels: KernelMaker) ->
 
 
 def test_in_a_function_the_magic_gives_what_can_be_awaited(kernel: Kernel) -> None:
-    kernel.run("def later():\n    return get_ipython().run_line_magic('logmesh', 'exec -- echo hi')")
+    kernel.run(
+        "def later():\n    return get_ipython().run_line_magic('logmesh', 'exec -- echo hi')"
+    )
     assert len(kernel.run("await later()").lines) == 2
     kernel.run("async def now():\n    %logmesh exec -- echo ho")
     assert len(kernel.run("await now()").lines) == 2

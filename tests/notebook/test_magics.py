@@ -263,7 +263,9 @@ def test_set_mode_shows_the_mode_and_changes_only_what_is_given(kernels: KernelM
 
 def test_a_level_holds_for_the_procs_loggers(kernels: KernelMaker) -> None:
     kernel = kernels("--level ERROR")
-    say = "%%logmesh run\nfor name in ('debug', 'info', 'warning', 'error'): getattr(log, name)(name)"
+    say = (
+        "%%logmesh run\nfor name in ('debug', 'info', 'warning', 'error'): getattr(log, name)(name)"
+    )
     kernel.run("%%logmesh run\nimport logging\nlogging.basicConfig()\nlog = logging.getLogger('x')")
 
     def said() -> List[str]:
@@ -413,7 +415,9 @@ def test_help_tells_sub_commands_and_options(shared: Kernel) -> None:
         ("x = %logmesh exec --b", {"--bg"}, {"start"}),
     ],
 )
-def test_tab_completes(shared: Kernel, typed: str, offered: set[str], not_offered: set[str]) -> None:
+def test_tab_completes(
+    shared: Kernel, typed: str, offered: set[str], not_offered: set[str]
+) -> None:
     matches = set(shared.complete(typed))
     assert offered <= matches, matches
     assert not not_offered & matches, matches

@@ -22,7 +22,9 @@ WAYS: Dict[str, Callable[[str], Tuple[str, bool]]] = {
     "grandchild": lambda text: (f"subprocess.run(['echo', {text!r}], check=True); None", True),
 }
 IN_FLIGHT = 200  # cells that wait in the kernel: the next one starts at once, no socket is full
-PREPARE = "%%logmesh run\nimport ctypes, os, subprocess, sys, threading, time; libc = ctypes.CDLL(None)"
+PREPARE = (
+    "%%logmesh run\nimport ctypes, os, subprocess, sys, threading, time; libc = ctypes.CDLL(None)"
+)
 
 
 @pytest.mark.slow
@@ -258,9 +260,11 @@ def test_hooks_of_others_that_raise_do_not_cost_a_line(kernels: KernelMaker) -> 
 
 
 def test_an_escape_sequence_and_markup_are_shown_as_text(shared: Kernel) -> None:
-    cell = shared.run("%%logmesh run --ranks 0\nprint('<b>\\x1b[31mred\\x1b[0m \\x1b]0;title\\x07 &')")
+    cell = shared.run(
+        "%%logmesh run --ranks 0\nprint('<b>\\x1b[31mred\\x1b[0m \\x1b]0;title\\x07 &')"
+    )
     html = cell.displays[0]["text/html"]
-    assert "<b>" not in html.replace('<b style', "")
+    assert "<b>" not in html.replace("<b style", "")
     assert "&lt;b&gt;" in html
     assert "\x1b" not in html
     assert "\x1b" not in cell.text
