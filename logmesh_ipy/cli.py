@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Optional, Sequence, TextIO
+from typing import Any, Iterator, List, Optional, Sequence, TextIO
 
 from ._version import __version__
 from .config import HostOptions, MeshOptions, check_count, check_window
@@ -24,7 +24,7 @@ from .instance import Instance
 from .job import Job
 from .mesh import HostMesh, ProcMesh
 from .patterns import LEVEL_NAMES, level_name, parse_level
-from .store import LogStore, Row
+from .store import Chunk, LogStore
 from .views.driver import ViewDriver
 from .views.terminal import LevelFilter, TerminalView
 
@@ -151,7 +151,7 @@ class _Run:
                 job = mesh.exec(self._command).get()
                 self._watch(job, driver)
                 job.wait().get()
-                mesh.flush(_STOP_SEC).get()
+                report = mesh.flush(_STOP_SEC).get()
             finally:
                 driver.close()
             if isinstance(driver.error, BrokenPipeError):
@@ -159,6 +159,8 @@ class _Run:
                 return 128 + signal.SIGPIPE
             if driver.error is not None:
                 raise LogMeshError(f"the output cannot be written: {driver.error}")
+            if not report:
+                sys.stderr.write(f"logmesh: not everything arrived: {report}\n")
             return self._exit_code(job)
         finally:
             if mesh is not None:
@@ -169,7 +171,7 @@ class _Run:
 
     def _driver(self, store: LogStore) -> ViewDriver:
         view: Any = (
-            JsonView(store, sys.stdout, self._least)
+            JsonView(sys.stdout, self._least)
             if self._as_json
             else TerminalView(sys.stdout, sys.stderr, least_level=self._least, receipts=False)
         )
@@ -185,6 +187,7 @@ class _Run:
         waiting = job.wait()
         waiting.on_done(self._wake.set)
         job.on_change(self._wake.set)
+        self._wake.set()  # for what happened before the two lines above
         while not waiting.done():
             self._wake.wait()
             self._wake.clear()
@@ -216,24 +219,33 @@ class _Run:
 
 
 class JsonView:
-    """A view that writes one JSON object per line; reads rows from the store by itself."""
+    """A view that writes one JSON object per line."""
 
-    def __init__(self, store: LogStore, out: TextIO, least_level: int) -> None:
+    def __init__(self, out: TextIO, least_level: int) -> None:
         self._out = out
-        self._store = store
         self._filter = LevelFilter(least_level)
-        self._next_row = 0
 
-    def lines(self, cell: int, chunks: Sequence[Any]) -> None:
-        """View: write the rows of the chunks."""
-        out: List[str] = []
-        for row in self._store.lines(self._next_row):
-            self._next_row = row.row + 1
-            level = self._filter.level(row.text)
+    def lines(self, cell: int, chunks: Sequence[Chunk]) -> None:
+        """View: write them, chunk by chunk: what is slow to write must not gather in memory."""
+        for chunk in chunks:
+            self._out.write("".join(self._objects(chunk)))
+
+    def _objects(self, chunk: Chunk) -> Iterator[str]:
+        moment = datetime.fromtimestamp(chunk.wall, tz=timezone.utc)
+        common = {
+            "time": moment.isoformat(timespec="microseconds"),
+            "host": chunk.info.hostname,
+            "rank": chunk.info.rank,
+            "pid": chunk.info.pid,
+            "stream": chunk.target.label,
+        }
+        beginning = json.dumps(common, ensure_ascii=False)[:-1]
+        for seq, text in enumerate(chunk.lines(), chunk.first_line):
+            level = self._filter.level(text)
             if level is None or level >= self._filter.least:
-                out.append(json.dumps(_as_map(row, level), ensure_ascii=False))
-        if out:
-            self._out.write("\n".join(out) + "\n")
+                name = "null" if level is None else json.dumps(level_name(level))
+                shown = json.dumps(text.decode(errors="backslashreplace"), ensure_ascii=False)
+                yield f'{beginning}, "level": {name}, "text": {shown}, "seq": {seq}}}\n'
 
     def groups(self, report: Any) -> None:
         """View: nothing is grouped."""
@@ -252,20 +264,6 @@ class JsonView:
     def close(self) -> None:
         """View: push it out."""
         self._out.flush()
-
-
-def _as_map(row: Row, level: Optional[int]) -> Dict[str, Any]:
-    moment = datetime.fromtimestamp(row.wall, tz=timezone.utc)
-    return {
-        "time": moment.isoformat(timespec="microseconds"),
-        "host": row.info.hostname,
-        "rank": row.info.rank,
-        "pid": row.info.pid,
-        "stream": row.target.label,
-        "level": None if level is None else level_name(level),
-        "text": row.text.decode(errors="backslashreplace"),
-        "seq": row.seq,
-    }
 
 
 def _set_encoding(*, as_json: bool) -> None:

@@ -89,10 +89,16 @@ def test_the_exit_code_is_that_of_the_rank_that_failed_first(code: int) -> None:
     done = run(3, f'[ $RANK = 1 ] && exit {code}; trap "echo ended; exit 9" TERM; sleep 60 & wait')
     assert done.returncode == code
     assert time.monotonic() - began < 15
-    assert f"logmesh: rank 1 failed first; exit code {code}: rank" in done.stderr.replace(
-        "job 1: ", ""
-    )
-    assert "Traceback" not in done.stderr
+    assert sorted(done.stdout.splitlines()) == ["[0] ended", "[2] ended"]
+    assert done.stderr.startswith("logmesh: rank 1 failed first; ")
+    assert f"exit code {code}: ranks 1" in done.stderr
+    assert "exit code 9: ranks 0,2" in done.stderr
+
+
+def test_a_rank_that_fails_at_once_ends_the_others() -> None:
+    """Also where it has ended before the command watches it."""
+    for _ in range(5):
+        assert run(2, "[ $RANK = 0 ] && exit 5; exec sleep 60").returncode == 5
 
 
 def test_with_keep_going_the_others_run_to_their_end() -> None:
@@ -177,13 +183,9 @@ def test_files_keep_the_raw_output_of_each_rank(tmp_path: Path) -> None:
 
 
 def test_json_has_every_key_and_is_valid_whatever_is_printed() -> None:
-    code = (
-        "import os, sys\n"
-        "os.write(1, b'WARNING: plain\\n\\xff\\xfe not UTF-8\\nquote \" and \\x1b[31m\\x00\\xe2\\x80\\xa8|\\n')\n"
-        "os.write(1, '\\U0001f600 é'.encode())\n"
-        "os.write(2, b'err')\n"
-        "print(os.getpid(), file=open('/dev/null', 'w'))"
-    )
+    said = b'WARNING: plain\n\xff\xfe not UTF-8\nquote " and \x1b[31m\x00\xe2\x80\xa8|\n'
+    last = "\U0001f600 é".encode()
+    code = f"import os; os.write(1, {said!r}); os.write(1, {last!r}); os.write(2, b'err')"
     done = subprocess.run(
         [*LOGMESH, "run", "--procs", "2", "--json", "--", sys.executable, "-c", code],
         capture_output=True,

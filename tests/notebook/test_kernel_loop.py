@@ -120,9 +120,7 @@ def test_stop_and_unload_leave_nothing_and_a_thread_can_follow(
 def test_a_start_beside_other_code_works(kernels: KernelMaker) -> None:
     kernel = kernels()
     kernel.run("%load_ext logmesh_ipy")
-    cell = kernel.run(
-        "options = '--loop kernel'\nif True:\n    %logmesh start --procs 1 --loop kernel\nprint('done')"
-    )
+    cell = kernel.run("if True:\n    %logmesh start --procs 1 --loop kernel\nprint('done')")
     assert cell.stdout.endswith("done\n")
     assert kernel.run("%%logmesh run\nprint(1)").lines == ["[0] 1"]
 

@@ -118,9 +118,7 @@ def test_threads_of_procs_print_under_the_cell_that_runs_then(
         "threading.Thread(target=tick, daemon=True).start()"
     )
     kernel.run("import time")
-    requests = []
-    for _ in range(60):
-        requests.append(kernel.run(f"time.sleep({dice.random() * 0.05})").request)
+    requests = [kernel.run(f"time.sleep({dice.random() * 0.05})").request for _ in range(60)]
     kernel.run("%logmesh flush")
     to_wall = time.time() - time.monotonic()
     began: Dict[str, float] = {}
@@ -236,7 +234,8 @@ def test_cells_that_do_not_use_the_mesh_get_no_receipt(shared: Kernel, code: str
 
 def test_a_cell_that_raises_after_it_printed_keeps_its_lines(shared: Kernel) -> None:
     cell = shared.run(
-        "get_ipython().run_cell_magic('logmesh', 'run --ranks 0', 'print(1)')\nraise KeyError('mine')"
+        "get_ipython().run_cell_magic('logmesh', 'run --ranks 0', 'print(1)')\n"
+        "raise KeyError('mine')"
     )
     assert cell.ename == "KeyError"
     assert cell.lines == ["[0] 1"]
