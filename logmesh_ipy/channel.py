@@ -37,8 +37,8 @@ __all__ = [
     "Server",
     "any_address",
     "dial",
-    "let_go_in_forked_children",
     "is_served",
+    "let_go_in_forked_children",
     "parse_address",
     "serve",
 ]

@@ -17,7 +17,7 @@ import threading
 from dataclasses import dataclass
 from typing import Callable, Dict, Optional
 
-from .channel import Connection, Handler, Server, serve, let_go_in_forked_children
+from .channel import Connection, Handler, Server, let_go_in_forked_children, serve
 from .config import MeshOptions
 from .errors import MeshStateError
 from .handshake import Role

@@ -168,9 +168,7 @@ def test_without_backups_only_the_file_stays(make: Make) -> None:
     assert appender.rotated_away_bytes == 16
 
 
-@given(
-    st.lists(st.binary(max_size=40), max_size=30), st.integers(1, 30), st.integers(0, 4)
-)
+@given(st.lists(st.binary(max_size=40), max_size=30), st.integers(1, 30), st.integers(0, 4))
 def test_the_files_are_the_end_of_what_was_written(
     parts: list[bytes], max_bytes: int, backups: int
 ) -> None:
