@@ -20,6 +20,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 
+from .cell_flush import is_notebook
 from .config import check_window
 from .errors import CommandError, MeshStateError, OptionError, SpawnError
 from .patterns import parse_level
@@ -133,25 +134,22 @@ class LogMeshMagics(Magics):
         super().__init__(shell)
         self.session = NotebookSession(shell)
         self.settings = LogMesh(parent=shell)
+        self._awaited = False
 
     @_line_cell_magic("logmesh")
     def logmesh(self, line: str, cell: Optional[str] = None) -> Any:
         """Remote procs whose output shows under the cell that caused it."""
-        coroutine = self._coroutine(line, cell)
         if self.session.on_kernel_loop:
-            return asyncio.ensure_future(coroutine)
+            return asyncio.ensure_future(self._coroutine(line, cell, awaited=True))
         try:
-            coroutine.send(None)
+            self._coroutine(line, cell, awaited=False).send(None)
         except StopIteration as done:
             return done.value
-        coroutine.close()
-        raise UsageError(
-            "%logmesh start --loop kernel must be awaited by its cell: write it at the top level "
-            "of a cell, and %load_ext logmesh_ipy in an earlier one"
-        )
+        raise AssertionError("a magic has waited where nothing awaits it")
 
-    async def _coroutine(self, line: str, cell: Optional[str]) -> Any:
+    async def _coroutine(self, line: str, cell: Optional[str], *, awaited: bool) -> Any:
         """One call of the magic. It suspends only where the client is on the kernel's loop."""
+        self._awaited = awaited
         name, _, rest = line.strip().partition(" ")
         if name in ("", "help"):
             return self._help(rest.strip())
@@ -179,7 +177,7 @@ class LogMeshMagics(Magics):
     @_line_cell_magic("logmesh_await")
     async def logmesh_await(self, line: str, cell: Optional[str] = None) -> Any:
         """``%logmesh`` for cells that can await; the input transformer writes it."""
-        return await self._coroutine(line, cell)
+        return await self._coroutine(line, cell, awaited=True)
 
     def _help(self, name: str) -> None:
         command = COMMANDS.get(name)
@@ -188,6 +186,11 @@ class LogMeshMagics(Magics):
 
     async def _do_start(self, args: Any, _: object) -> None:
         options = self.settings.options(vars(args))
+        if options.loop == "kernel" and not self._awaited and is_notebook(self.session.shell):
+            raise OptionError(
+                "%logmesh start --loop kernel must be awaited by its cell: write it at the top "
+                "level of a cell, and %load_ext logmesh_ipy in an earlier one"
+            )
         began = time.monotonic()
         mesh = await self.session.start(options, self.settings.receipt_policy(), _progress())
         files = f"; raw files in {options.host.files}" if options.host.files else ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from typing import Any, Callable, List, Optional, TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -33,6 +34,8 @@ __all__ = ["MeshInterrupt", "NotebookSession"]
 
 T = TypeVar("T")
 _INTERRUPT_SEC = 3.0
+_ABANDON_SEC = 5.0
+_POLL_SEC = 0.01
 _TERMINAL_LINES = 2000
 
 
@@ -109,18 +112,18 @@ class NotebookSession:
                 raise OptionError("--loop kernel: the kernel's loop does not run here") from None
         self.options = options
         self.receipts = receipts
-        self._instance = Instance(options, loop)
-        self._instance.store.begin_cell(1)
+        instance = self._instance = Instance(options, loop)
+        instance.store.begin_cell(1)
+        spawning: Optional[PythonTask[ProcMesh]] = None
         try:
             spawning = HostMesh(options).spawn_procs(
-                options.procs, instance=self._instance, on_progress=on_progress
+                options.procs, instance=instance, on_progress=on_progress
             )
-            mesh = await self._wait_or_cancel(spawning)
-            self.client = await self.wait(LoggingMeshClient.spawn(self._instance, mesh))
-            self.client.set_mode(self._instance, True, options.window_sec, options.level)
+            mesh = await self.wait(spawning)
+            self.client = await self.wait(LoggingMeshClient.spawn(instance, mesh))
+            self.client.set_mode(instance, True, options.window_sec, options.level)
         except BaseException:
-            self._instance.close_loop()
-            self._instance = self.client = None
+            await self._abandon(instance, spawning)
             raise
         self.mesh = mesh
         self._known_absent = set()
@@ -132,6 +135,22 @@ class NotebookSession:
         self._cells = CellFlush(self.shell, self._begin_cell, self._end_cell)
         self._cells.install(running=True)
         return mesh
+
+    async def _abandon(self, instance: Instance, spawning: Optional[PythonTask[ProcMesh]]) -> None:
+        """The start has failed, or was interrupted: nothing of it may be left."""
+        try:
+            if spawning is not None and _brought_up(spawning):
+                await self.wait(spawning.get().stop(0.1))
+            deadline = time.monotonic() + _ABANDON_SEC
+            while spawning is not None and not instance.closed and time.monotonic() < deadline:
+                if self.on_kernel_loop:
+                    await asyncio.sleep(_POLL_SEC)
+                else:
+                    time.sleep(_POLL_SEC)  # noqa: ASYNC251 (here waiting is blocking)
+        finally:
+            instance.close_loop()
+            instance.store.close()
+            self._instance = self.client = None
 
     async def stop(self) -> None:
         """Flush, end the mesh, undo all hooks. Nothing happens where none runs."""
@@ -286,13 +305,6 @@ class NotebookSession:
         if self._driver is not None:
             self._driver.sync()
 
-    async def _wait_or_cancel(self, task: PythonTask[T]) -> T:
-        try:
-            return await self.wait(task)
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            task.cancel()
-            raise
-
     # --- cells --------------------------------------------------------------------------------
 
     def _begin_cell(self, cell: int) -> None:
@@ -350,6 +362,17 @@ class NotebookSession:
         if self.receipts == "never" or (self.receipts == "auto" and not wanted):
             return None
         return cell, report.receipt(lines), bool(report)
+
+
+def _brought_up(spawning: PythonTask[ProcMesh]) -> bool:
+    """Cancels the start where it still goes on; whether it has succeeded."""
+    if spawning.cancel():
+        return False
+    try:
+        spawning.get(timeout=0.0)
+    except Exception:  # noqa: BLE001 (its failure is told by who waited for it)
+        return False
+    return True
 
 
 async def _as_awaitable(task: PythonTask[T]) -> T:

@@ -109,6 +109,23 @@ class Cell:
         return found[-1] if found else ""
 
 
+def whole_lines(lines: List[str]) -> Dict[str, List[str]]:
+    """Lines by prefix, each in one piece.
+
+    ``print(a, b)`` in a thread is several writes. A barrier between two of them shows the first
+    part at the end of its cell; the rest comes with the next cell, behind an ellipsis.
+    """
+    whole: Dict[str, List[str]] = {}
+    for line in lines:
+        prefix, _, text = line.partition("] ")
+        mine = whole.setdefault(f"{prefix}]", [])
+        if text.startswith("\N{HORIZONTAL ELLIPSIS}"):
+            mine[-1] += text[1:]
+        else:
+            mine.append(text)
+    return whole
+
+
 class Kernel:
     """One kernel process."""
 

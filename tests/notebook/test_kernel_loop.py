@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.notebook.conftest import Kernel, KernelMaker, wait_for_nothing, wait_until
+from tests.notebook.conftest import Kernel, KernelMaker, wait_for_nothing, wait_until, whole_lines
 
 pytestmark = pytest.mark.notebook
 
@@ -80,8 +80,9 @@ def test_a_blocking_cell_stalls_the_stream_and_loses_nothing(kernel: Kernel) -> 
     request = kernel.send("import time; time.sleep(1.5)")
     kernel.finish(request)
     kernel.run("r = %logmesh flush")
-    wait_until(lambda: len(all_lines(kernel)) == 200)
-    assert len(set(all_lines(kernel))) == 200
+    ticks = [f"tick {number}" for number in range(100)]
+    both = {"[0]": ticks, "[1]": ticks}
+    wait_until(lambda: whole_lines(all_lines(kernel)) == both, what=lambda: all_lines(kernel))
 
 
 def test_what_would_block_the_loop_says_so(kernel: Kernel) -> None:
