@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextvars
 import secrets
-import sys
+import threading
 from typing import Any, Callable, Dict
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display, update_display
 
-__all__ = ["CellFlush", "CellPublisher", "CurrentStream", "is_notebook"]
+__all__ = ["CellFlush", "CellPublisher", "is_notebook"]
 
 _KEPT_CONTEXTS = 64
 
@@ -104,30 +104,39 @@ class CellPublisher:
         self._parents: Dict[int, Any] = {}
         self._shown: Dict[int, str] = {}
         self._newest = 0
+        # The view's thread publishes, the main thread reserves: a context runs one at a time.
+        self._lock = threading.Lock()
 
     def begin(self, cell: int) -> None:
         """A cell begins, in the calling thread's context."""
-        self._contexts[cell] = contextvars.copy_context()
-        self._parents[cell] = getattr(self._shell.display_pub, "parent_header", None)
-        self._newest = cell
-        # What is late may still make the display of a cell before this one.
-        self._contexts.pop(cell - _KEPT_CONTEXTS, None)
-        self._parents.pop(cell - _KEPT_CONTEXTS, None)
+        with self._lock:
+            self._contexts[cell] = contextvars.copy_context()
+            self._parents[cell] = getattr(self._shell.display_pub, "parent_header", None)
+            self._newest = cell
+            # What is late may still make the display of a cell before this one.
+            self._contexts.pop(cell - _KEPT_CONTEXTS, None)
+            self._parents.pop(cell - _KEPT_CONTEXTS, None)
 
     def reserve(self, cell: int) -> None:
         """Make the cell's display now, still empty: its output may come long after its end."""
-        if cell not in self._shown:
-            self.publish(cell, {"text/plain": "", "text/html": ""})
+        with self._lock:
+            if cell not in self._shown:
+                self._publish(cell, {"text/plain": "", "text/html": ""})
 
     def publish(self, cell: int, bundle: Dict[str, str]) -> None:
         """Publisher: show, or update what is shown."""
+        with self._lock:
+            self._publish(cell, bundle)
+
+    def _publish(self, cell: int, bundle: Dict[str, str]) -> None:
         display_id = self._shown.get(cell)
         if display_id is not None:
             self._run(self._newest, update_display, bundle, raw=True, display_id=display_id)
             return
-        self._shown[cell] = display_id = secrets.token_hex(16)
+        display_id = secrets.token_hex(16)
         if cell == self._newest or not self._publish_to(cell, bundle, display_id):
             self._run(cell, display, bundle, raw=True, display_id=display_id)
+        self._shown[cell] = display_id
 
     def _run(self, cell: int, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         context = self._contexts.get(cell)
@@ -151,24 +160,3 @@ class CellPublisher:
 def _sends(publisher: Any) -> bool:
     """Whether it is a kernel's own publisher, not one that captures a cell's output."""
     return all(hasattr(publisher, name) for name in ("session", "pub_socket", "topic"))
-
-
-class CurrentStream:
-    """``sys.stdout`` or ``sys.stderr`` as it is now: a terminal swaps it at the prompt."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def write(self, text: str) -> int:
-        """Write to whatever the stream is now."""
-        count: int = getattr(sys, self._name).write(text)
-        return count
-
-    def flush(self) -> None:
-        """Flush whatever the stream is now."""
-        getattr(sys, self._name).flush()
-
-    def isatty(self) -> bool:
-        """Whether it is a terminal now."""
-        tty: bool = getattr(sys, self._name).isatty()
-        return tty

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Optional
 
 from .config import check_level, check_window
@@ -9,8 +11,12 @@ from .instance import Instance
 from .loop import PythonTask
 from .mesh import ProcMesh
 from .model import FlushReport, LogClientMessage
+from .views.default import show
 
 __all__ = ["LoggingMeshClient"]
+
+_SHOW_SEC = 5.0
+"""How long a flush waits for a screen that does not take its lines (a stopped terminal)."""
 
 
 class LoggingMeshClient:
@@ -30,7 +36,8 @@ class LoggingMeshClient:
     def spawn(cls, instance: Instance, proc_mesh: ProcMesh) -> PythonTask[LoggingMeshClient]:
         """The client of a mesh: there is exactly one LogClientActor, which all meshes share.
 
-        Resolves when every proc's forwarder has attached to it.
+        Resolves when every proc's forwarder has attached to it. From then on what the procs
+        print is printed here, unless something else shows it (a notebook's session).
         """
         if proc_mesh.instance is not instance:
             raise ValueError("this mesh was spawned in another context than `instance`")
@@ -39,6 +46,7 @@ class LoggingMeshClient:
             for proc in proc_mesh.procs:
                 if proc.exit_code is None:
                     await proc.attached.wait()
+            show(instance)
             return cls(instance, proc_mesh)
 
         return instance.loop.submit(spawn())
@@ -78,8 +86,21 @@ class LoggingMeshClient:
     def flush(
         self, instance: Instance, timeout_sec: Optional[float] = 30.0
     ) -> PythonTask[FlushReport]:
-        """The barrier: when it is done, all that was written before it is in the store.
+        """The barrier: when it is done, all that was written before it is in the store and shown.
 
         ``timeout_sec``: whoever has not answered by then is named ``late`` in the report.
         """
-        return self.proc_mesh.flush(timeout_sec)
+        barrier = self.proc_mesh.flush(timeout_sec)
+        view = instance.view
+
+        async def flush() -> FlushReport:
+            report = await barrier
+            if view is not None:
+                loop = asyncio.get_running_loop()
+                shown = asyncio.Event()
+                view.sync_then(lambda: loop.call_soon_threadsafe(shown.set))
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(shown.wait(), _SHOW_SEC)
+            return report
+
+        return instance.loop.submit(flush())

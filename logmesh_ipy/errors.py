@@ -116,9 +116,10 @@ class MeshError(LogMeshError, RuntimeError):
     def _render_traceback_(self) -> List[str]:
         """IPython's hook: the remote traceback instead of the local frames of the call."""
         error = self.errors[self.rank]
-        lines = [f"MeshError: {self}", ""]
-        lines += [f"[rank {self.rank}] traceback on the proc:"]
-        lines += error.traceback.rstrip("\n").split("\n") if error.traceback else []
+        lines = [f"MeshError: {self}"]
+        if error.traceback:
+            said = "last words" if error.kind == "ProcExited" else "traceback on the proc"
+            lines += ["", f"[rank {self.rank}] {said}:", *error.traceback.rstrip("\n").split("\n")]
         return lines
 
 

@@ -42,6 +42,7 @@ class _Extension:
     def remove(self) -> None:
         """Stop the mesh, and undo ``install``."""
         self.magics.session.stop_now()
+        self.magics.session.forget_past()
         self.shell.input_transformers_cleanup.remove(self.transform_help)
         self.shell.input_transformers_post.remove(self.transform_await)
         hook = self.shell.strdispatchers.get("complete_command")

@@ -15,7 +15,7 @@ import socket
 import tempfile
 import threading
 from dataclasses import dataclass
-from typing import Callable, Dict, Optional
+from typing import Callable, Dict, Optional, Protocol
 
 from .channel import Connection, Handler, Server, let_go_in_forked_children, serve
 from .config import MeshOptions
@@ -29,6 +29,18 @@ from .store import LogStore
 __all__ = ["Context", "Instance", "context"]
 
 _END_SEC = 1.0
+
+
+class Shown(Protocol):
+    """What shows an instance's lines: a view's driver."""
+
+    def sync_then(self, then: Callable[[], object]) -> None:
+        """Show all that is in the store now, then call ``then()``."""
+
+    def close(self) -> None:
+        """A last round, then no more."""
+
+
 HandlerFactory = Callable[[Connection], Handler]
 
 
@@ -53,6 +65,8 @@ class Instance:
         self._next_proc = 0
         self._next_host = 0
         self.closed = False
+        self.view: Optional[Shown] = None
+        """There is one view of an instance; the first client makes a plain one where none is."""
         self._ending: Optional[asyncio.Task[None]] = None
         self._pid = os.getpid()
 
@@ -84,10 +98,14 @@ class Instance:
             raise MeshStateError("this instance is closed; context() gives a new one")
         self._holders += 1
         if self._actor is None:
-            raise_file_limit()
-            self.directory = tempfile.mkdtemp(prefix="logmesh-")
-            self._actor = LogClientActor(self.store)
-            self._server = await serve(self.address, self._accept, self.token)
+            try:
+                raise_file_limit()
+                self.directory = tempfile.mkdtemp(prefix="logmesh-")
+                self._actor = LogClientActor(self.store)
+                self._server = await serve(self.address, self._accept, self.token)
+            except BaseException:
+                await self.release()
+                raise
 
     async def release(self) -> None:
         """One mesh less; the last one closes everything but the store."""
@@ -97,9 +115,17 @@ class Instance:
         self.closed = True
         if self._server is not None:
             self._server.close()
+        if self.view is not None:
+            self.view.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         if self.loop.own_thread:
             self._ending = asyncio.ensure_future(self._end_loop())
+
+    def close_unused(self) -> None:
+        """Close one that no mesh holds: a start has failed before there was anything to end."""
+        if self._holders == 0 and not self.closed:
+            self.closed = True
+            self.loop.close()
 
     async def _end_loop(self) -> None:
         """End the loop's own thread when what still runs on it has told its result."""

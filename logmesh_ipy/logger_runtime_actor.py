@@ -1,7 +1,8 @@
 """LoggerRuntimeActor: sets the level of Python's root logger inside a proc.
 
 One per proc, beside the LogForwardActor. Python's own rule applies: a logger with a level of
-its own keeps it; all others follow the root.
+its own keeps it; all others follow the root. The root gets no handler, so that the user's
+``logging.basicConfig`` works as ever; until then Python's handler of last resort shows all levels.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ class LoggerRuntimeActor(Actor):
         self.on(LoggerRuntimeMessage.SetLogging, self._set_logging)
 
     def _set_logging(self, message: LoggerRuntimeMessage.SetLogging) -> None:
+        if message.level == self.level:
+            return  # Told again after a new link: what the user's code has set since then stays.
         self.level = message.level
         self._logger.setLevel(message.level)
-        if not self._logger.handlers:
-            handler = logging.StreamHandler()
-            handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
-            self._logger.addHandler(handler)
+        if logging.lastResort is not None:
+            logging.lastResort.setLevel(logging.NOTSET)
+            logging.lastResort.setFormatter(logging.Formatter(logging.BASIC_FORMAT))

@@ -239,14 +239,13 @@ class LogMeshMagics(Magics):
         sys.stdout.write(describe_status(self.session, host) + "\n")
 
     async def _do_panel(self, args: Any, _: object) -> None:
-        mesh = self.session.require("panel")
         try:
             lines = 200 if args.lines is None else int(args.lines)
         except ValueError:
             raise OptionError(f"--lines is {args.lines!r}; it must be a whole number") from None
         if lines < 1:
             raise OptionError(f"--lines is {lines}; it must be 1 or more")
-        sys.stdout.write(recent_lines(mesh.instance.store, lines))
+        sys.stdout.write(recent_lines(self.session.store, lines))
 
     async def _do_stop(self, args: Any, _: object) -> None:
         self.session.require("stop")

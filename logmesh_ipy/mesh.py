@@ -13,6 +13,7 @@ import asyncio
 import concurrent.futures
 import os
 import signal
+import sys
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from .config import MeshOptions, check_count, parse_ranks
@@ -76,6 +77,7 @@ class ProcMesh:
         self.instance = instance
         self.options = options
         self.commands_only = commands_only
+        self._environ_at_start = dict(os.environ)
         self.procs: List[Proc] = []
         self._proc_of: Dict[int, Proc] = {}
         self._group = 0
@@ -174,10 +176,15 @@ class ProcMesh:
         self.check_open("status")
         return self.instance.loop.submit(self._call("status"))
 
-    def flush(self, timeout_sec: Optional[float] = 30.0) -> PythonTask[FlushReport]:
-        """The barrier over all sources of this mesh."""
+    def flush(
+        self, timeout_sec: Optional[float] = 30.0, *, tells: bool = True
+    ) -> PythonTask[FlushReport]:
+        """The barrier over all sources of this mesh.
+
+        With ``tells`` False nobody will look at the report: the next one tells the same again.
+        """
         self._check_here("flush")
-        return self.instance.loop.submit(self._flush(timeout_sec))
+        return self.instance.loop.submit(self._flush(timeout_sec, tells=tells))
 
     def stop(self, timeout_sec: float = 2.0) -> PythonTask[None]:
         """Flush, then end all procs and the bootstrap; nothing of them is left. Idempotent."""
@@ -310,6 +317,21 @@ class ProcMesh:
             raise MeshError(errors, results, candidates[0])
         return dict(sorted(results.items()))
 
+    def _driver_environ(self) -> Dict[str, str]:
+        """What a command on this machine must know: what has been set since the mesh started.
+
+        The driver's own Python comes first on PATH, as in an activated environment: notebooks
+        are mostly opened without activating theirs.
+        """
+        if self.options.engine != "local":
+            return {}
+        changed = {n: v for n, v in os.environ.items() if self._environ_at_start.get(n) != v}
+        path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+        own = os.path.dirname(sys.executable)
+        if own not in path:
+            changed["PATH"] = os.pathsep.join([own, *path])
+        return changed
+
     async def _exec(
         self,
         argv: List[str],
@@ -345,7 +367,7 @@ class ProcMesh:
         self.jobs[name] = job
         try:
             cwd = cwd or os.getcwd()
-            extra = {"PYTHONUNBUFFERED": "1", **(environ or {})}
+            extra = {"PYTHONUNBUFFERED": "1", **self._driver_environ(), **(environ or {})}
             job.pids = await self._open_host.spawn(specs, job.rank_of, argv, extra, cwd)
         except BaseException:
             del self.jobs[name]
@@ -353,11 +375,11 @@ class ProcMesh:
             raise
         return job
 
-    async def _flush(self, timeout_sec: Optional[float]) -> FlushReport:
+    async def _flush(self, timeout_sec: Optional[float], *, tells: bool = True) -> FlushReport:
         message = LogClientMessage.StartSyncFlush(
             expected_procs=self.sources, timeout_sec=timeout_sec
         )
-        return await self.instance.actor.start_sync_flush(message, group=self._group)
+        return await self.instance.actor.start_sync_flush(message, group=self._group, tells=tells)
 
     # --- the host -----------------------------------------------------------------------------
 

@@ -223,13 +223,18 @@ class FlushReport:
     def __bool__(self) -> bool:
         return not self.late and not self.gaps
 
-    def receipt(self, lines: int) -> str:
-        """The promise in one line: ``8/8 procs, 12,403 lines, 0 lost``, and who is missing."""
+    def receipt(self, lines: int, skipped: int = 0) -> str:
+        """The promise in one line: ``8/8 procs, 12,403 lines, 0 lost``, and who is missing.
+
+        ``skipped`` counts lines that stayed on the hosts on purpose.
+        """
         total = len(self.acked) + len(self.exited) + len(self.late)
         here = total - len(self.late)
         known = sum(gap.lines for gap in self.gaps if gap.lines is not None)
         lost = f"{known:,}" if all(gap.lines is not None for gap in self.gaps) else "unknown"
         text = f"{here}/{total} procs, {lines:,} line{'' if lines == 1 else 's'}, {lost} lost"
+        if skipped:
+            text += f", {skipped:,} left on the hosts"
         if self.late:
             text += "; late: " + _names(self.late)
         if self.exited:

@@ -62,6 +62,8 @@ class Proc:
             answer = await self._reply(call)
         except (TransportError, asyncio.TimeoutError):
             return await self._exit_error()
+        except LogMeshError as error:
+            return RemoteError(self.rank, "ResultError", f"it cannot be told: {error}", "")
         if not answer["ok"]:
             traceback = answer["blob"].decode(errors="replace")
             return RemoteError(self.rank, answer["kind"], answer["message"], traceback)

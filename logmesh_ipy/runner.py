@@ -211,10 +211,15 @@ class CodeRunner:
             text = f"{kind}: {message}\n"
         return {
             "ok": False,
-            "kind": kind,
-            "message": message[:_MAX_REPR],
+            "kind": _plain(kind),
+            "message": _plain(message[:_MAX_REPR]),
             "blob": text.encode(errors="backslashreplace"),
         }
+
+
+def _plain(text: str) -> str:
+    """Text that UTF-8 can carry: what it cannot (names of files that are not) is escaped."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _remember_source(filename: str, source: str) -> None:

@@ -15,20 +15,21 @@ from typing import Any, Callable, List, Optional, TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from .cell_flush import CellFlush, CellPublisher, CurrentStream, is_notebook
+from .cell_flush import CellFlush, CellPublisher, is_notebook
 from .client import LoggingMeshClient
 from .config import MeshOptions, check_timeout
 from .errors import LoopBlockedError, MeshError, MeshStateError, OptionError
-from .instance import Instance
+from .instance import Instance, context
 from .job import Job
 from .loop import PythonTask
 from .mesh import HostMesh, ProcMesh
 from .model import FlushReport
 from .patterns import level_name
+from .store import LogStore
 from .views.base import View, plural
+from .views.default import terminal_view
 from .views.driver import ViewDriver
 from .views.plain import PlainView
-from .views.terminal import TerminalView
 
 __all__ = ["MeshInterrupt", "NotebookSession"]
 
@@ -36,7 +37,6 @@ T = TypeVar("T")
 _INTERRUPT_SEC = 3.0
 _ABANDON_SEC = 5.0
 _POLL_SEC = 0.01
-_TERMINAL_LINES = 2000
 
 
 class MeshInterrupt(KeyboardInterrupt):
@@ -66,6 +66,8 @@ class NotebookSession:
         self._publisher: Optional[CellPublisher] = None
         self._cell_used_mesh = False
         self._known_absent: set[str] = set()
+        self._known_skipped = 0
+        self._past: Optional[Instance] = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- state --------------------------------------------------------------------------------
@@ -112,7 +114,15 @@ class NotebookSession:
                 raise OptionError("--loop kernel: the kernel's loop does not run here") from None
         self.options = options
         self.receipts = receipts
-        instance = self._instance = Instance(options, loop)
+        self.forget_past()
+        instance = self._instance = context(options, loop).actor_instance
+        if self.on_kernel_loop != (loop is not None):
+            self._instance = None
+            raise MeshStateError(
+                "Python code has a mesh on another loop already: stop that first (its `stop()`), "
+                "or leave --loop out"
+            )
+        first_row = instance.store.rows
         instance.store.begin_cell(1)
         spawning: Optional[PythonTask[ProcMesh]] = None
         try:
@@ -120,6 +130,7 @@ class NotebookSession:
                 options.procs, instance=instance, on_progress=on_progress
             )
             mesh = await self.wait(spawning)
+            self._show_lines_of(instance, first_row)
             self.client = await self.wait(LoggingMeshClient.spawn(instance, mesh))
             self.client.set_mode(instance, True, options.window_sec, options.level)
         except BaseException:
@@ -128,13 +139,22 @@ class NotebookSession:
         self.mesh = mesh
         self._known_absent = set()
         self._cell_used_mesh = True
-        client = self.client
-        self._driver = ViewDriver(
-            self._instance.store, self._make_view(), lambda: client.aggregate_window_sec
-        )
+        self._known_skipped = 0
+        return mesh
+
+    def _show_lines_of(self, instance: Instance, first_row: int) -> None:
+        """From here on the cells show what the procs print."""
+        view = self._make_view()
         self._cells = CellFlush(self.shell, self._begin_cell, self._end_cell)
         self._cells.install(running=True)
-        return mesh
+        if instance.view is not None:
+            instance.view.close()
+        instance.view = self._driver = ViewDriver(
+            instance.store,
+            view,
+            lambda: instance.actor.aggregate_window_sec,
+            first_row=first_row,
+        )
 
     async def _abandon(self, instance: Instance, spawning: Optional[PythonTask[ProcMesh]]) -> None:
         """The start has failed, or was interrupted: nothing of it may be left."""
@@ -148,9 +168,9 @@ class NotebookSession:
                 else:
                     time.sleep(_POLL_SEC)  # noqa: ASYNC251 (here waiting is blocking)
         finally:
-            instance.close_loop()
-            instance.store.close()
-            self._instance = self.client = None
+            instance.close_unused()
+            self._shut_down(instance)
+            self.forget_past()
 
     async def stop(self) -> None:
         """Flush, end the mesh, undo all hooks. Nothing happens where none runs."""
@@ -181,17 +201,32 @@ class NotebookSession:
             self._cells.remove()
         if self._driver is not None:
             self._driver.close()
+        if instance.view is self._driver:
+            instance.view = None
         instance.close_loop()
-        instance.store.close()
+        self._past = instance
         self.mesh = self.client = self._instance = None
         self._cells = self._driver = self._publisher = None
+
+    @property
+    def store(self) -> LogStore:
+        """The lines of the mesh that runs, or of the last one. Raises MeshStateError."""
+        instance = self._instance or self._past
+        if instance is None:
+            raise MeshStateError("no mesh has run yet; start one with `%logmesh start --procs 4`")
+        return instance.store
+
+    def forget_past(self) -> None:
+        """Give up the lines of the last mesh."""
+        if self._past is not None and self._past.closed:
+            self._past.store.close()
+        self._past = None
 
     def _make_view(self) -> View:
         if is_notebook(self.shell):
             self._publisher = CellPublisher(self.shell)
             return PlainView(self._publisher)
-        out, err = CurrentStream("stdout"), CurrentStream("stderr")
-        return TerminalView(out, err, max_lines_per_render=_TERMINAL_LINES)
+        return terminal_view()
 
     # --- running ------------------------------------------------------------------------------
 
@@ -301,7 +336,8 @@ class NotebookSession:
     async def _show_output(self, mesh: ProcMesh) -> None:
         """Bring the procs' output to the screen before results or errors are shown below it."""
         if not mesh.stopped:
-            await self.wait(mesh.flush(self.options.flush_timeout_sec))
+            # Nobody looks at this report: what it would tell belongs on the cell's receipt.
+            await self.wait(mesh.flush(self.options.flush_timeout_sec, tells=False))
         if self._driver is not None:
             self._driver.sync()
 
@@ -358,10 +394,17 @@ class NotebookSession:
         """The cell's receipt; none for a cell that had nothing to do with the mesh."""
         news = set(report.exited) - self._known_absent
         self._known_absent |= set(report.exited)
-        wanted = lines or self._cell_used_mesh or news or not report
+        skipped, self._known_skipped = self._skipped_since(self._known_skipped)
+        wanted = lines or skipped or self._cell_used_mesh or news or not report
         if self.receipts == "never" or (self.receipts == "auto" and not wanted):
             return None
-        return cell, report.receipt(lines), bool(report)
+        return cell, report.receipt(lines, skipped), bool(report)
+
+    def _skipped_since(self, known: int) -> tuple[int, int]:
+        """Lines left on the hosts beyond those ``known``, and all of them."""
+        assert self._instance is not None
+        total = self._instance.actor.totals().skipped_lines
+        return total - known, total
 
 
 def _brought_up(spawning: PythonTask[ProcMesh]) -> bool:

@@ -152,8 +152,8 @@ class LogStore:
 
     def append(self, info: ProcInfo, log: LogMessage.Log) -> None:
         """LogSink: one batch."""
-        stream = self._stream(info, log.output_target)
         with self._lock:
+            stream = self._stream(info, log.output_target)
             lines = stream.splitter.feed(log.payload, log.lines)
             stream.wall = log.wall
             stream.mono = log.mono
@@ -162,15 +162,15 @@ class LogStore:
 
     def leave_out(self, info: ProcInfo, target: OutputTarget, ends_line: bool) -> None:
         """LogSink: bytes stay away here."""
-        stream = self._stream(info, target)
         with self._lock:
+            stream = self._stream(info, target)
             self._add(stream, stream.splitter.leave_out(ends_line))
         self._tell()
 
     def end(self, info: ProcInfo, target: OutputTarget) -> None:
         """LogSink: the stream has ended."""
-        stream = self._stream(info, target)
         with self._lock:
+            stream = self._stream(info, target)
             self._add(stream, stream.splitter.cut())
         self._tell()
 
@@ -217,22 +217,32 @@ class LogStore:
                 if stream.splitter.open_bytes
             ]
 
-    def read(self, first_row: int = 0, max_rows: Optional[int] = None) -> List[Chunk]:
+    def read(
+        self,
+        first_row: int = 0,
+        max_rows: Optional[int] = None,
+        max_bytes: Optional[int] = None,
+    ) -> List[Chunk]:
         """The chunks that hold the rows from ``first_row`` on; the first may begin before it.
 
-        At least ``max_rows`` rows where there are as many (chunks are not cut).
+        Chunks are not cut: the last one is that which reaches ``max_rows`` or ``max_bytes``. Who
+        reads all should give a bound, since what is spilled is read into memory.
         """
         with self._lock:
             if first_row >= self.rows:
                 return []
             number = max(0, bisect_right(self._blocks, first_row, key=_first_row) - 1)
             found: List[Chunk] = []
-            wanted = None if max_rows is None else first_row + max_rows
+            last = None if max_rows is None else first_row + max_rows
+            size = 0
             for block in self._blocks[number:]:
                 for chunk in self._chunks(block):
                     if chunk.first_row + chunk.count > first_row:
                         found.append(chunk)
-                        if wanted is not None and chunk.first_row + chunk.count >= wanted:
+                        size += len(chunk.data)
+                        if last is not None and chunk.first_row + chunk.count >= last:
+                            return found
+                        if max_bytes is not None and size >= max_bytes:
                             return found
             return found
 

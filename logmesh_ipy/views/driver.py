@@ -24,6 +24,7 @@ __all__ = ["TICK_SEC", "ViewDriver"]
 
 TICK_SEC = 0.1
 _ROWS_PER_READ = 200_000
+_BYTES_PER_READ = 8 << 20
 _ALIVE_CHECK_SEC = 0.5
 _CLOSE_SEC = 5.0
 
@@ -39,13 +40,16 @@ _NOTHING_LIVE: _Live = (0, ())
 class _Request:
     """One ``sync`` that somebody waits for."""
 
-    def __init__(self, receipt: Optional[Receipt]) -> None:
+    def __init__(self, receipt: Optional[Receipt], then: Callable[[], object]) -> None:
         self.receipt = receipt
-        self.done = threading.Event()
+        self.then = then
 
 
 class ViewDriver:
-    """Feeds ``view`` from ``store``; ``window`` tells the aggregation window now in force."""
+    """Feeds ``view`` from ``store``; ``window`` tells the aggregation window now in force.
+
+    Rows of the store before ``first_row`` are not shown.
+    """
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class ViewDriver:
         view: View,
         window: Callable[[], Optional[float]],
         clock: Clock = SYSTEM_CLOCK,
+        first_row: int = 0,
     ) -> None:
         self.view = view
         self.error: Optional[BaseException] = None
@@ -60,7 +65,7 @@ class ViewDriver:
         self._store = store
         self._window = window
         self._clock = clock
-        self._cursor = 0
+        self._cursor = first_row
         self._aggregator: Optional[Aggregator] = None
         self._live: Dict[int, _Live] = {}
         self._unrendered = False
@@ -77,15 +82,21 @@ class ViewDriver:
 
         Does nothing after ``close``, and in a forked child, which has no such thread.
         """
-        request = _Request(receipt)
-        with self._condition:
-            if self._stopping:
-                return
-            self._requests.append(request)
-            self._condition.notify()
-        while not request.done.wait(_ALIVE_CHECK_SEC):
+        done = threading.Event()
+        self.sync_then(done.set, receipt)
+        while not done.wait(_ALIVE_CHECK_SEC):
             if not self._thread.is_alive():
                 return
+
+    def sync_then(self, then: Callable[[], object], receipt: Optional[Receipt] = None) -> None:
+        """Like ``sync`` without waiting: ``then()`` is called when all is shown, in any thread."""
+        with self._condition:
+            stopping = self._stopping
+            if not stopping:
+                self._requests.append(_Request(receipt, then))
+                self._condition.notify()
+        if stopping:
+            then()
 
     def close(self) -> None:
         """A last round, then no more. Idempotent; waits for it, but not from the view itself."""
@@ -117,7 +128,7 @@ class ViewDriver:
                 stopping = self._stopping
             self._round(requests, barrier=stopping or bool(requests))
             for request in requests:
-                request.done.set()
+                request.then()
         self._guard(self.view.close)
 
     def _wait(self) -> None:
@@ -148,7 +159,8 @@ class ViewDriver:
         """Give the view what there is now; not what arrives meanwhile, which may never end."""
         end = self._store.rows
         while self._cursor < end and self.error is None:
-            chunks = self._store.read(self._cursor, min(_ROWS_PER_READ, end - self._cursor))
+            rows = min(_ROWS_PER_READ, end - self._cursor)
+            chunks = self._store.read(self._cursor, rows, _BYTES_PER_READ)
             if not chunks:
                 return  # closed meanwhile
             self._cursor = chunks[-1].first_row + chunks[-1].count

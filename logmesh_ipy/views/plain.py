@@ -89,7 +89,7 @@ class _CellDisplay:
         self.left_out = left_out
         self.live: List[_Row] = []
         self.receipt: Optional[_Row] = None
-        self.dirty = False
+        self.kept_bytes = 0  # as counted when it was shown last
         self._waiting: Deque[Chunk] = deque()
         self._waiting_lines = 0
 
@@ -149,8 +149,11 @@ class PlainView:
     def __init__(self, publisher: Publisher, clock: Clock = SYSTEM_CLOCK) -> None:
         self._publisher = publisher
         self._clock = clock
-        # In order of their last change.
+        # In order of when they were shown last; and those that have changed since, in the order
+        # of when they did. No round may take longer the more cells there are.
         self._cells: Dict[int, _CellDisplay] = {}
+        self._dirty: Dict[int, _CellDisplay] = {}
+        self._kept_bytes = 0
         self._forgotten: Dict[int, int] = {}
         self._free_at = float("-inf")
 
@@ -188,14 +191,14 @@ class PlainView:
         """View: update what has changed, within the cap on bytes."""
         now = self._clock.monotonic()
         complete = True
-        # Copied: who waited longest comes first, and one that is published goes to the end.
-        for cell, display in [item for item in self._cells.items() if item[1].dirty]:
+        for cell, display in list(self._dirty.items()):
             if not final and now < self._free_at:
                 complete = False
                 break
             bundle = display.bundle()
-            display.dirty = False
+            del self._dirty[cell]
             self._cells[cell] = self._cells.pop(cell)
+            self._count(display, display.html_bytes * 2 + _DISPLAY_BYTES)
             seconds = sum(map(_utf8_bytes, bundle.values())) / MAX_BYTES_PER_SEC
             self._free_at = min(max(now, self._free_at) + seconds, now + _MAX_DEBT_SEC)
             self._publisher.publish(cell, bundle)
@@ -206,6 +209,7 @@ class PlainView:
         """View: the displays stay as they are."""
         self.render(final=True)
         self._cells.clear()
+        self._dirty.clear()
         self._forgotten.clear()
 
     def _changed(self, cell: int) -> _CellDisplay:
@@ -213,19 +217,28 @@ class PlainView:
         display = self._cells.get(cell)
         if display is None:
             display = self._cells[cell] = _CellDisplay(self._forgotten.pop(cell, 0))
-        display.dirty = True
+        self._dirty.setdefault(cell, display)
         return display
+
+    def _count(self, display: _CellDisplay, kept_bytes: int) -> None:
+        self._kept_bytes += kept_bytes - display.kept_bytes
+        display.kept_bytes = kept_bytes
 
     def _forget(self) -> None:
         """Give up the rows of the cells that were shown longest ago; the newest one stays."""
-        kept = sum(display.html_bytes * 2 + _DISPLAY_BYTES for display in self._cells.values())
-        for cell, display in list(self._cells.items())[:-1]:
-            if kept <= MAX_KEPT_BYTES:
-                return
-            if not display.dirty and not display.live:
-                kept -= display.html_bytes * 2 + _DISPLAY_BYTES
+        found: List[int] = []
+        excess = self._kept_bytes - MAX_KEPT_BYTES
+        for cell, display in self._cells.items():
+            if excess <= 0:
+                break
+            if cell not in self._dirty and not display.live:
+                excess -= display.kept_bytes
+                found.append(cell)
+        for cell in found:
+            if len(self._cells) > 1:
+                display = self._cells.pop(cell)
+                self._count(display, 0)
                 self._forgotten[cell] = display.lines()
-                del self._cells[cell]
 
 
 def _line_row(info: ProcInfo, target: OutputTarget, text: bytes, mark: Optional[LineMark]) -> _Row:

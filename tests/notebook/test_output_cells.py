@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import statistics
@@ -27,17 +28,29 @@ PREPARE = (
 )
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_ten_thousand_cells_have_each_their_own_line_and_nothing_else(
-    kernels: KernelMaker, dice: random.Random
+TEN_THOUSAND = pytest.param(
+    10_000,
+    marks=[
+        pytest.mark.slow,
+        pytest.mark.timeout(600),
+        pytest.mark.skipif(
+            not os.environ.get("LOGMESH_TEST_SLOW"),
+            reason="takes two minutes; LOGMESH_TEST_SLOW=1 runs it",
+        ),
+    ],
+)
+
+
+@pytest.mark.parametrize("count", [2_000, TEN_THOUSAND])
+def test_thousands_of_cells_have_each_their_own_line_and_nothing_else(
+    kernels: KernelMaker, dice: random.Random, count: int
 ) -> None:
     """The proc prints, and at once the cell ends: with print, write(2), printf, a grandchild."""
     kernel = kernels("", procs=2)
     kernel.run(PREPARE)
     unfinished = {0: False, 1: False}
     expected: List[Tuple[str, str]] = []
-    ways = [list(WAYS)[number % len(WAYS)] for number in range(10_000)]
+    ways = [list(WAYS)[number % len(WAYS)] for number in range(count)]
     dice.shuffle(ways)
     wrong = []
 

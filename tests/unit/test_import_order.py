@@ -22,8 +22,9 @@ FLOORS: Dict[int, str] = {
     4: "bootstrap managed_proc proc runner",
     5: "engines engines/base engines/dask engines/ipyparallel engines/local engines/ray "
     "engines/ssh",
-    6: "aggregator client host instance job loop mesh ranks remote_code remote_proc store",
-    7: "views views/base views/driver views/panel views/plain views/snapshot views/terminal",
+    6: "aggregator host instance job loop mesh ranks remote_code remote_proc store",
+    7: "client views views/base views/default views/driver views/panel views/plain "
+    "views/snapshot views/terminal",
     8: "__init__ __main__ cell_flush cli extension magics session settings status",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
