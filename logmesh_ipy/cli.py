@@ -17,13 +17,14 @@ from datetime import datetime, timezone
 from typing import Any, Iterator, List, Optional, Sequence, TextIO
 
 from ._version import __version__
-from .config import HostOptions, MeshOptions, check_count, check_window
+from .config import MeshOptions
 from .errors import LogMeshError, OptionError, SpawnError
 from .file_appender import check_directory
 from .instance import Instance
 from .job import Job
 from .mesh import HostMesh, ProcMesh
 from .patterns import LEVEL_NAMES, level_name, parse_level
+from .settings import LogMesh
 from .store import Chunk, LogStore
 from .views.driver import ViewDriver
 from .views.terminal import LevelFilter, TerminalView
@@ -34,6 +35,7 @@ _USAGE_EXIT = 2
 _CANNOT_RUN_EXIT = 126
 _NOT_FOUND_EXIT = 127
 _STOP_SEC = 2.0
+_POLL_SEC = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -106,12 +108,12 @@ def _split(words: List[str]) -> tuple[List[str], List[str]]:
 def _options(args: argparse.Namespace) -> MeshOptions:
     if args.json and args.window is not None:
         raise OptionError("--json gives every line; --window groups lines: choose one")
-    files = os.path.abspath(args.files) if args.files else ""
-    return MeshOptions(
-        procs=check_count(args.procs),
-        window_sec=check_window(args.window),
-        host=HostOptions(files=files),
-    )
+    arguments = {
+        "procs": args.procs,
+        "window": "none" if args.json else args.window,
+        "files": os.path.abspath(args.files) if args.files else None,
+    }
+    return LogMesh().options(arguments)
 
 
 class _Run:
@@ -189,7 +191,7 @@ class _Run:
         job.on_change(self._wake.set)
         self._wake.set()  # for what happened before the two lines above
         while not waiting.done():
-            self._wake.wait()
+            self._wake.wait(_POLL_SEC)
             self._wake.clear()
             failed = job.first_failure is not None and not self._keep_going
             failed = failed or driver.error is not None
@@ -202,9 +204,9 @@ class _Run:
                 job.stop()
 
     def _signalled(self, number: int, frame: object) -> None:
+        # No event is set here: the main thread may hold its lock. The watch looks by itself.
         self._interrupts += 1
         self._signal = number
-        self._wake.set()
 
     def _exit_code(self, job: Job) -> int:
         if self._interrupts:

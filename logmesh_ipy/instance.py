@@ -15,7 +15,7 @@ import socket
 import tempfile
 import threading
 from dataclasses import dataclass
-from typing import Callable, Dict, Optional, Protocol
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Protocol
 
 from .channel import Connection, Handler, Server, let_go_in_forked_children, serve
 from .config import MeshOptions
@@ -25,6 +25,9 @@ from .log_client_actor import LogClientActor
 from .loop import MeshLoop
 from .procs import raise_file_limit
 from .store import LogStore
+
+if TYPE_CHECKING:
+    from .mesh import ProcMesh
 
 __all__ = ["Context", "Instance", "context"]
 
@@ -67,6 +70,8 @@ class Instance:
         self.closed = False
         self.view: Optional[Shown] = None
         """There is one view of an instance; the first client makes a plain one where none is."""
+        self.meshes: List[ProcMesh] = []
+        """The meshes that are up, oldest first."""
         self._ending: Optional[asyncio.Task[None]] = None
         self._pid = os.getpid()
 

@@ -238,6 +238,7 @@ class ProcMesh:
         except BaseException:
             await self._tear_down()
             raise
+        self.instance.meshes.append(self)
         return self
 
     async def _bring_up(self, host: Host, engine: Engine, on_progress: Progress) -> None:
@@ -464,4 +465,6 @@ class ProcMesh:
         for source in self.sources:
             self._note_exit(source, -signal.SIGTERM)
         self._torn_down = True
+        if self in self.instance.meshes:
+            self.instance.meshes.remove(self)
         await self.instance.release()

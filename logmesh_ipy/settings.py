@@ -24,6 +24,9 @@ __all__ = ["LogMesh"]
 _OPTION_OF = {"window": "window_sec"}  # arguments whose names are shorter than their options'
 
 
+_RECEIPTS = ("auto", "always", "never")
+
+
 class LogMesh(Configurable):
     """Options of logmesh_ipy."""
 
@@ -46,7 +49,7 @@ class LogMesh(Configurable):
     )
     start_timeout_sec = Float(60.0, help="How long the procs may take to start.").tag(config=True)
     receipt = Enum(
-        ["auto", "always", "never"], "auto",
+        _RECEIPTS, "auto",
         help="When a cell gets its receipt line; auto: where it used the mesh, or all is not well.",
     ).tag(config=True)  # fmt: skip
     files = Unicode("", help="Directory on the hosts for raw log files.").tag(config=True)
@@ -56,6 +59,12 @@ class LogMesh(Configurable):
         ["spill", "block", "drop_oldest"], "spill",
         help="What a host does when the client is slow and 4 MiB of a stream wait.",
     ).tag(config=True)  # fmt: skip
+    window_bytes = Int(4 << 20, help="How much of a stream may wait in a host's memory.").tag(
+        config=True
+    )
+    spool_max_bytes = Int(1 << 30, help="How much of a stream may wait on a host's disk.").tag(
+        config=True
+    )
     max_line_bytes = Int(64 << 10, help="Longer lines are truncated in the store.").tag(config=True)
     store_memory_bytes = Int(64 << 20, help="Lines in memory; older ones are in a file.").tag(
         config=True
@@ -87,7 +96,12 @@ class LogMesh(Configurable):
 
     def receipt_policy(self) -> str:
         """``auto``, ``always`` or ``never``."""
-        policy: str = self.receipt
+        policy: str = os.environ.get("LOGMESH_RECEIPT", self.receipt)
+        if policy not in _RECEIPTS:
+            raise OptionError(
+                f"receipt is {policy!r}; allowed are {', '.join(_RECEIPTS)} (set in the "
+                "environment: LOGMESH_RECEIPT)"
+            )
         return policy
 
 
@@ -105,6 +119,8 @@ def _options(values: Mapping[str, Any]) -> MeshOptions:
         file_max_bytes=_whole(values, "file_max_bytes"),
         file_backups=_whole(values, "file_backups"),
         when_full=str(values["when_full"]),
+        window_bytes=_whole(values, "window_bytes"),
+        spool_max_bytes=_whole(values, "spool_max_bytes"),
     )
     hosts: Optional[str] = values.get("hosts")
     return MeshOptions(

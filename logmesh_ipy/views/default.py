@@ -15,7 +15,7 @@ from .terminal import TerminalView
 __all__ = ["MAX_LINES", "CurrentStream", "show", "terminal_view"]
 
 MAX_LINES = 2000
-"""Lines of one round that are printed; what is left out is counted, and is in the store."""
+"""Lines of one round that a person is shown; what is left out is counted, and in the store."""
 
 
 class CurrentStream:
@@ -42,7 +42,9 @@ class CurrentStream:
 def terminal_view() -> TerminalView:
     """Plain text on the current streams."""
     out, err = CurrentStream("stdout"), CurrentStream("stderr")
-    return TerminalView(out, err, max_lines_per_render=MAX_LINES)
+    # Who sits before a screen cannot read more; a script's output goes somewhere, whole.
+    watched = out.isatty() or "IPython" in sys.modules
+    return TerminalView(out, err, max_lines_per_render=MAX_LINES if watched else None)
 
 
 def show(instance: Instance) -> None:
