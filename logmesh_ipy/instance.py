@@ -8,6 +8,7 @@ store stays readable after that.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import secrets
 import shutil
@@ -106,6 +107,8 @@ class Instance:
             try:
                 raise_file_limit()
                 self.directory = tempfile.mkdtemp(prefix="logmesh-")
+                # Its bootstraps remove it when this process ends; if they died, nobody else does.
+                atexit.register(self._remove_directory)
                 self._actor = LogClientActor(self.store)
                 self._server = await serve(self.address, self._accept, self.token)
             except BaseException:
@@ -122,9 +125,14 @@ class Instance:
             self._server.close()
         if self.view is not None:
             self.view.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        atexit.unregister(self._remove_directory)
+        self._remove_directory()
         if self.loop.own_thread:
             self._ending = asyncio.ensure_future(self._end_loop())
+
+    def _remove_directory(self) -> None:
+        if not self.forked:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def close_unused(self) -> None:
         """Close one that no mesh holds: a start has failed before there was anything to end."""

@@ -213,7 +213,7 @@ class NotebookSession:
         """The lines of the mesh that runs, or of the last one. Raises MeshStateError."""
         instance = self._instance or self._past
         if instance is None:
-            raise MeshStateError("no mesh has run yet; start one with `%logmesh start --procs 4`")
+            raise MeshStateError("panel: no mesh runs; start one with `%logmesh start --procs 4`")
         return instance.store
 
     def forget_past(self) -> None:

@@ -83,10 +83,13 @@ def test_python_prints_are_not_held_back() -> None:
 
 
 @pytest.mark.parametrize("code", [1, 3, 127, 255])
-def test_the_exit_code_is_that_of_the_rank_that_failed_first(code: int) -> None:
+def test_the_exit_code_is_that_of_the_rank_that_failed_first(code: int, tmp_path: Path) -> None:
     """The others are ended at once."""
     began = time.monotonic()
-    done = run(3, f'[ $RANK = 1 ] && exit {code}; trap "echo ended; exit 9" TERM; sleep 60 & wait')
+    others_ready = f"[ -e {tmp_path}/0 ] && [ -e {tmp_path}/2 ]"
+    fails = f"until {others_ready}; do sleep 0.01; done; exit {code}"
+    lives = f'trap "echo ended; exit 9" TERM; : > {tmp_path}/$RANK; sleep 60 & wait'
+    done = run(3, f"if [ $RANK = 1 ]; then {fails}; fi; {lives}")
     assert done.returncode == code
     assert time.monotonic() - began < 15
     assert sorted(done.stdout.splitlines()) == ["[0] ended", "[2] ended"]

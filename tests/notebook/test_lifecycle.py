@@ -161,6 +161,46 @@ def test_a_mesh_whose_bootstrap_was_killed_says_so_and_can_be_stopped(kernels: K
     assert "ready" in kernel.run("%logmesh start --procs 1").stdout
 
 
+def test_the_receipt_of_the_cell_that_lost_lines_says_so(kernels: KernelMaker) -> None:
+    kernel = kernels("", procs=2)
+    cell = kernel.run(
+        "%%logmesh run\n"
+        "import os, signal, time\n"
+        "os.kill(os.getppid(), signal.SIGKILL)\n"
+        "time.sleep(30)  # till the proc has gone too"
+    )
+    assert cell.ename == "MeshError"
+    assert cell.receipt.startswith("2/2 procs, ")
+    assert "unknown lost" in cell.receipt
+    assert "exited: rank 0, rank 1" in cell.receipt
+
+
+def test_the_notebooks_mesh_is_the_one_that_python_code_finds(kernels: KernelMaker) -> None:
+    kernel = kernels("", procs=2)
+    cell = kernel.run(
+        "from logmesh_ipy import context\n"
+        "mesh, = context().actor_instance.meshes\n"
+        "mesh.run('print(5)').get(10)"
+    )
+    assert sorted(cell.lines) == ["[0] 5", "[1] 5"]
+    assert kernel.run("context().actor_instance.store.rows").result == "2"
+    assert kernel.run("%logmesh stop").stdout == "stopped\n"
+    assert "[1] 5" in kernel.run("%logmesh panel").stdout
+
+
+def test_lines_left_on_the_hosts_are_on_the_receipt(kernels: KernelMaker) -> None:
+    kernel = kernels("", procs=2)
+    kernel.run("%logmesh set_mode --no-stream")
+    cell = kernel.run("%%logmesh run\nfor i in range(100): print(i)")
+    assert cell.receipt == "2/2 procs, 0 lines, 0 lost, 200 left on the hosts"
+
+
+def test_the_receipts_policy_can_come_from_the_environment(kernels: KernelMaker) -> None:
+    kernel = kernels("", procs=1, LOGMESH_RECEIPT="never")
+    cell = kernel.run("%%logmesh run\nprint(1)")
+    assert (cell.lines, cell.receipt) == (["[0] 1"], "")
+
+
 def test_a_forked_child_of_the_kernel_does_not_end_the_mesh(kernels: KernelMaker) -> None:
     kernel = kernels("", procs=1)
     cell = kernel.run(
