@@ -43,6 +43,7 @@ MAX_LIVE_HTML_BYTES = 40_000
 MAX_BYTES_PER_SEC = 300_000
 MAX_KEPT_BYTES = 16 << 20
 _MAX_DEBT_SEC = 1.0
+_SMALL_DEBT_SEC = 0.1  # else two small displays that change at once would take turns
 _MAX_LINE_BYTES = 4000
 _MAX_GROUP_ROWS = 500
 _MAX_LIVE_ROWS = 200
@@ -192,7 +193,7 @@ class PlainView:
         now = self._clock.monotonic()
         complete = True
         for cell, display in list(self._dirty.items()):
-            if not final and now < self._free_at:
+            if not final and self._free_at - now > _SMALL_DEBT_SEC:
                 complete = False
                 break
             bundle = display.bundle()
