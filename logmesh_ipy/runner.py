@@ -90,6 +90,8 @@ class CodeRunner:
         self.rank = rank
         self._jobs: queue.SimpleQueue[Optional[_Job]] = queue.SimpleQueue()
         self._busy = False
+        self._in_users_code = False
+        self._interrupted = False
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         signal.signal(signal.SIGINT, self._interrupt)
         module = types.ModuleType("__main__")
@@ -126,35 +128,59 @@ class CodeRunner:
             job = self._jobs.get()
             if job is None:
                 return
-            job.done(self._run(job))
+            try:
+                result = self._run(job)
+            except KeyboardInterrupt as error:  # It hit the handling of the one before it.
+                self._in_users_code = self._busy = False
+                result = self._failure(error)
+            job.done(result)
 
     def _interrupt(self, number: int, frame: object) -> None:
-        if self._busy:
+        """SIGINT: raise in the user's code; in ours (the compiler) wait till the user's begins."""
+        if self._in_users_code:
             raise KeyboardInterrupt
+        self._interrupted = self._busy
 
     def _run(self, job: _Job) -> Dict[str, Any]:
         try:
-            try:
-                self._busy = True
-                return self._result(job, self._execute(job))
-            finally:
-                self._busy = False
+            self._interrupted = False
+            self._busy = True
+            value = self._execute(job)
+            if job.want == "repr":
+                blob = self._call(_as_text, value)
+            else:
+                import cloudpickle
+
+                blob = self._call(cloudpickle.dumps, value)
         except BaseException as error:  # noqa: BLE001 (the job's failure is its result)
-            # Again, since the interrupt may have hit the line above.
-            self._busy = False
+            # Again, since the interrupt may have hit the line that did it.
+            self._in_users_code = False
             return self._failure(error)
+        else:
+            return {"ok": True, "blob": blob}
         finally:
+            self._busy = False
             flush_stdio()
+
+    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call what may run the user's code: an interrupt is raised in it."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+        try:
+            self._in_users_code = True
+            return function(*args, **kwargs)
+        finally:
+            self._in_users_code = False
 
     def _execute(self, job: _Job) -> Any:
         if job.kind == "call":
             import cloudpickle
 
-            function, args, kwargs, sources = cloudpickle.loads(job.blob)
+            function, args, kwargs, sources = self._call(cloudpickle.loads, job.blob)
             for name, source in sources.items():
                 _remember_source(name, source)
-            value = function(*args, **kwargs)
-            return self._await(value) if inspect.iscoroutine(value) else value
+            value = self._call(function, *args, **kwargs)
+            return self._call(self._await, value) if inspect.iscoroutine(value) else value
         source = job.blob.decode()
         _remember_source(job.filename, source)
         tree = ast.parse(source, job.filename)
@@ -168,8 +194,8 @@ class CodeRunner:
         # Not inherited: the __future__ imports of this module are none of the user's.
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         code = compile(tree, filename, mode, flags, dont_inherit=True)
-        value = eval(code, self.namespace)  # noqa: S307 (running code is this module's job)
-        return self._await(value) if code.co_flags & inspect.CO_COROUTINE else value
+        value = self._call(eval, code, self.namespace)
+        return self._call(self._await, value) if code.co_flags & inspect.CO_COROUTINE else value
 
     def _await(self, coroutine: Any) -> Any:
         """Run to the end. What an interrupt leaves of it is cancelled, not left for later."""
@@ -184,16 +210,6 @@ class CodeRunner:
                 task.cancel()
                 self._loop.run_until_complete(asyncio.wait([task], timeout=_CANCEL_SEC))
             raise
-
-    def _result(self, job: _Job, value: Any) -> Dict[str, Any]:
-        if job.want == "repr":
-            text = "" if value is None else repr(value)
-            if len(text) > _MAX_REPR:
-                text = text[:_MAX_REPR] + f"... ({len(text):,} characters)"
-            return {"ok": True, "blob": text.encode(errors="backslashreplace")}
-        import cloudpickle
-
-        return {"ok": True, "blob": cloudpickle.dumps(value)}
 
     def _failure(self, error: BaseException) -> Dict[str, Any]:
         frames = error.__traceback__
@@ -215,6 +231,14 @@ class CodeRunner:
             "message": _plain(message[:_MAX_REPR]),
             "blob": text.encode(errors="backslashreplace"),
         }
+
+
+def _as_text(value: Any) -> bytes:
+    """What a cell shows of its value: nothing for None, and not too much."""
+    text = "" if value is None else repr(value)
+    if len(text) > _MAX_REPR:
+        text = text[:_MAX_REPR] + f"... ({len(text):,} characters)"
+    return text.encode(errors="backslashreplace")
 
 
 def _plain(text: str) -> str:
