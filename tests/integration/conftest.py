@@ -19,25 +19,13 @@ import pytest
 from logmesh_ipy import ProcMesh, this_host
 from logmesh_ipy.config import HostOptions, MeshOptions
 from logmesh_ipy.model import OutputTarget
-from logmesh_ipy.procs import SESSION_VARIABLE
 from logmesh_ipy.store import Row
+from tests.support import session_processes
 
 T = TypeVar("T")
 OUT = OutputTarget.STDOUT
 ERR = OutputTarget.STDERR
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def wait_until(predicate: Callable[[], T], timeout: float = 5.0, what: str = "") -> T:
-    """Poll until ``predicate()`` is true, and give its value."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = predicate()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout} s: {what or predicate}; last: {value!r}")
-        time.sleep(0.005)
 
 
 async def until(predicate: Callable[[], T], timeout: float = 5.0, what: str = "") -> T:
@@ -59,21 +47,6 @@ def run_async(make: Callable[[], Awaitable[T]], timeout: float = 30.0) -> T:
         return await asyncio.wait_for(make(), timeout)
 
     return asyncio.run(bounded())
-
-
-def session_processes(directory: str) -> List[int]:
-    """Living processes of meshes whose temporary directory is ``directory``."""
-    place = f"TMPDIR={directory}".encode()
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            environ = Path(f"/proc/{name}/environ").read_bytes() if name.isdigit() else b""
-        except OSError:
-            continue
-        entries = environ.split(b"\0")
-        if place in entries and any(e.startswith(SESSION_VARIABLE.encode()) for e in entries):
-            found.append(int(name))
-    return found
 
 
 def open_fds() -> Dict[int, str]:

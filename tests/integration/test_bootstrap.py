@@ -22,17 +22,8 @@ from logmesh_ipy.instance import Instance
 from logmesh_ipy.lines import LineFlag
 from logmesh_ipy.mesh import ProcMesh
 from logmesh_ipy.wire import Call, encode
-from tests.integration.conftest import (
-    ERR,
-    OUT,
-    MeshMaker,
-    mesh_threads,
-    rows,
-    session_processes,
-    texts,
-    unfinished,
-    wait_until,
-)
+from tests.integration.conftest import ERR, OUT, MeshMaker, mesh_threads, rows, texts, unfinished
+from tests.support import session_processes, wait_until
 
 HOST = socket.gethostname()
 

@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 from logmesh_ipy._version import __version__
-from tests.integration.conftest import session_processes, wait_until
+from tests.support import session_processes, wait_until
 
 LOGMESH = [sys.executable, "-m", "logmesh_ipy"]
 

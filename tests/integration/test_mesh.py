@@ -20,15 +20,8 @@ import pytest
 from logmesh_ipy import CommandError, LoggingMeshClient, MeshError, context, this_host
 from logmesh_ipy.errors import LoopBlockedError, MeshStateError, OptionError
 from logmesh_ipy.mesh import ProcMesh
-from tests.integration.conftest import (
-    ERR,
-    MeshMaker,
-    mesh_threads,
-    rows,
-    session_processes,
-    texts,
-    wait_until,
-)
+from tests.integration.conftest import ERR, MeshMaker, mesh_threads, rows, texts
+from tests.support import session_processes, wait_until
 
 FOREVER = "while True: time.sleep(0.01)"
 

@@ -15,8 +15,9 @@ from logmesh_ipy import LoggingMeshClient, MeshError
 from logmesh_ipy.errors import TransportError
 from logmesh_ipy.instance import context
 from logmesh_ipy.mesh import this_host
+from tests.support import wait_until
 
-from .conftest import MeshMaker, mesh_threads, texts, wait_until
+from .conftest import MeshMaker, mesh_threads, texts
 
 ROOT = Path(__file__).parents[2]
 

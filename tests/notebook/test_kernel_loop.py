@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.notebook.conftest import Kernel, KernelMaker, wait_for_nothing, wait_until, whole_lines
+from tests.notebook.conftest import Kernel, KernelMaker, wait_for_nothing, whole_lines
+from tests.support import wait_until
 
 pytestmark = pytest.mark.notebook
 

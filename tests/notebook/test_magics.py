@@ -9,7 +9,8 @@ from typing import List
 
 import pytest
 
-from tests.notebook.conftest import Cell, Kernel, KernelMaker, wait_until
+from tests.notebook.conftest import Cell, Kernel, KernelMaker
+from tests.support import wait_until
 
 pytestmark = pytest.mark.notebook
 ANSI = re.compile(r"\x1b\[[0-9;]*m")

@@ -12,7 +12,8 @@ from typing import Callable, Dict, List, Tuple
 
 import pytest
 
-from tests.notebook.conftest import Cell, Kernel, KernelMaker, wait_until, whole_lines
+from tests.notebook.conftest import Cell, Kernel, KernelMaker, whole_lines
+from tests.support import wait_until
 
 pytestmark = pytest.mark.notebook
 

@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from logmesh_ipy.procs import SESSION_VARIABLE
+from tests.support import session_processes
 
 pytestmark = pytest.mark.notebook
 
@@ -59,22 +59,6 @@ class Shown:
     def of(self, prefix: str) -> List[str]:
         """The lines of one source, such as ``[2 err]``."""
         return [row[len(prefix) + 1 :] for row in self.lines if row.startswith(prefix + " ")]
-
-
-def session_processes(directory: str) -> List[int]:
-    """Living processes of meshes whose temporary directory is ``directory``."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            environ = Path(f"/proc/{name}/environ").read_bytes() if name.isdigit() else b""
-        except OSError:
-            continue
-        entries = environ.split(b"\0")
-        if f"TMPDIR={directory}".encode() in entries and any(
-            entry.startswith(SESSION_VARIABLE.encode()) for entry in entries
-        ):
-            found.append(int(name))
-    return found
 
 
 @pytest.fixture(scope="module")
