@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextvars
 import secrets
 import threading
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional, Protocol
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display, update_display
 
-__all__ = ["CellFlush", "CellPublisher", "is_notebook"]
+__all__ = ["CellFlush", "CellPublisher", "LiveDisplay", "is_notebook"]
 
 _KEPT_CONTEXTS = 64
+_display: Callable[..., Any] = display
 
 
 def is_notebook(shell: InteractiveShell) -> bool:
@@ -90,16 +91,28 @@ class CellFlush:
         return str(header.get("msg_id", ""))
 
 
+class LiveDisplay(Protocol):
+    """An interactive view that stands before the static display, and hides it while it shows."""
+
+    def bundle(self, cell: Optional[int]) -> Dict[str, Any]:
+        """What to display for a cell, called in its context."""
+
+    def snapshot_class(self, cell: Optional[int]) -> str:
+        """The classes of the static display, by which the view finds it."""
+
+
 class CellPublisher:
     """One display per cell, pinned to it although another thread fills it.
 
     The display is made in a copy of the context that the cell ran in, so it lands there whatever
     runs by then. Updates go out in the newest cell's context: front ends find a display by its
-    id, and some of them listen only to what the running cell sends.
+    id, and some of them listen only to what the running cell sends. With a ``live`` view that
+    stands first, and what is published is the snapshot that a saved notebook shows.
     """
 
-    def __init__(self, shell: InteractiveShell) -> None:
+    def __init__(self, shell: InteractiveShell, live: Optional[LiveDisplay] = None) -> None:
         self._shell = shell
+        self._live = live
         self._contexts: Dict[int, contextvars.Context] = {}
         self._parents: Dict[int, Any] = {}
         self._shown: Dict[int, str] = {}
@@ -129,14 +142,28 @@ class CellPublisher:
             self._publish(cell, bundle)
 
     def _publish(self, cell: int, bundle: Dict[str, str]) -> None:
+        if self._live is not None:
+            markup = bundle["text/html"]
+            classes = self._live.snapshot_class(cell)
+            bundle = {**bundle, "text/html": f'<div class="{classes}">{markup}</div>'}
         display_id = self._shown.get(cell)
         if display_id is not None:
             self._run(self._newest, update_display, bundle, raw=True, display_id=display_id)
             return
         display_id = secrets.token_hex(16)
+        if self._live is not None:
+            self._show_live(cell, self._live)
         if cell == self._newest or not self._publish_to(cell, bundle, display_id):
-            self._run(cell, display, bundle, raw=True, display_id=display_id)
+            self._run(cell, _display, bundle, raw=True, display_id=display_id)
         self._shown[cell] = display_id
+
+    def _show_live(self, cell: int, live: LiveDisplay) -> None:
+        def show() -> None:
+            bundle = live.bundle(cell)
+            if cell == self._newest or not self._publish_to(cell, bundle, None):
+                _display(bundle, raw=True)
+
+        self._run(cell, show)
 
     def _run(self, cell: int, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         context = self._contexts.get(cell)
@@ -145,13 +172,14 @@ class CellPublisher:
         else:
             context.run(function, *args, **kwargs)
 
-    def _publish_to(self, cell: int, bundle: Dict[str, str], display_id: str) -> bool:
+    def _publish_to(self, cell: int, bundle: Dict[str, Any], display_id: Optional[str]) -> bool:
         """With ipykernel 6 all threads have the newest cell for a parent: name the right one."""
         publisher: Any = self._shell.display_pub
         parent = self._parents.get(cell)
         if parent is None or hasattr(publisher, "_parent_header") or not _sends(publisher):
             return False
-        content = {"data": bundle, "metadata": {}, "transient": {"display_id": display_id}}
+        transient = {} if display_id is None else {"display_id": display_id}
+        content = {"data": bundle, "metadata": {}, "transient": transient}
         message = publisher.session.msg("display_data", content, parent=parent)
         publisher.session.send(publisher.pub_socket, message, ident=publisher.topic)
         return True

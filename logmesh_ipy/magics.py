@@ -44,7 +44,7 @@ _SUMMARY = """\
 %logmesh set_mode   streaming, aggregation window, log level, automatic flush
 %logmesh flush      the barrier: all that was written before it is here
 %logmesh status     procs, streams, and the ledger of all lines
-%logmesh panel      the last lines of all procs and cells
+%logmesh panel      the whole mesh: the lines of all procs and cells
 %logmesh stop       flush, then end the mesh
 
 %logmesh start? (and so on) tells the options of one."""
@@ -59,6 +59,7 @@ _SUMMARY = """\
 )
 @_argument("--level", metavar="L", help="level of Python's root logger in the procs (default INFO)")
 @_argument("--loop", metavar="thread|kernel", help="where the client runs (default thread)")
+@_argument("--view", metavar="panel|plain", help="how cells show the lines (default panel)")
 @_argument("--files", metavar="DIR", help="keep raw log files in this directory of the hosts")
 def _start(args: Any) -> None:
     """Start a mesh: bootstrap, procs, forwarders and the client; output streams from now on."""
@@ -104,9 +105,9 @@ def _status(args: Any) -> None:
 
 
 @_magic_arguments("logmesh panel")
-@_argument("--lines", metavar="N", help="how many lines (default 200)")
+@_argument("--lines", metavar="N", help="how many lines as text (default 200)")
 def _panel(args: Any) -> None:
-    """Show the last lines of the whole mesh, of all cells."""
+    """Show the whole mesh, all cells: as an interactive view, or its last lines as text."""
 
 
 @_magic_arguments("logmesh stop")
@@ -192,7 +193,10 @@ class LogMeshMagics(Magics):
                 "level of a cell, and %load_ext logmesh_ipy in an earlier one"
             )
         began = time.monotonic()
-        mesh = await self.session.start(options, self.settings.receipt_policy(), _progress())
+        view = self.settings.view_in_force(args.view)
+        mesh = await self.session.start(
+            options, self.settings.receipt_policy(), _progress(), view=view
+        )
         files = f"; raw files in {options.host.files}" if options.host.files else ""
         sys.stdout.write(
             f"{len(mesh)} proc{'s' * (len(mesh) != 1)} on {mesh.instance.hostname}, ready in "
@@ -245,7 +249,7 @@ class LogMeshMagics(Magics):
             raise OptionError(f"--lines is {args.lines!r}; it must be a whole number") from None
         if lines < 1:
             raise OptionError(f"--lines is {lines}; it must be 1 or more")
-        sys.stdout.write(recent_lines(self.session.store, lines))
+        self.session.show_panel(recent_lines(self.session.store, lines))
 
     async def _do_stop(self, args: Any, _: object) -> None:
         self.session.require("stop")

@@ -15,13 +15,15 @@ import re
 from dataclasses import dataclass
 from typing import Dict, Iterator, List, Optional, Tuple
 
-__all__ = ["to_html", "to_text"]
+__all__ = ["settle", "to_html", "to_text"]
 
 _PLAIN_BYTES = bytes(range(0x20, 0x7F)) + b"\t"
 
 # Both repeats are bounded: a longer sequence is no colour, and is shown instead.
 _SGR = re.compile(r"\x1b\[([0-9;:]{0,128})m")
 _ERASE_LINE = re.compile(r"\x1b\[[012]?K")
+_SGR_BYTES = re.compile(rb"\x1b\[[0-9;:]{0,128}m")
+_NO_TEXT = re.compile(rb"\x1b\[(?:[0-9;:]{0,128}m|[012]?K)")
 
 _HIDING = [
     0xAD,  # soft hyphen
@@ -109,6 +111,24 @@ def to_html(line: bytes) -> str:
         safe = html.escape(_inert("".join(pieces)))
         out.append(f'<span style="{css}">{safe}</span>' if css else safe)
     return "".join(out)
+
+
+def settle(line: bytes) -> bytes:
+    r"""The line without what its carriage returns overwrite; its last colours stay.
+
+    >>> settle(b"10%\r20%\r\x1b[K")
+    b'20%'
+    """
+    end = len(line)
+    while True:
+        start = line.rfind(b"\r", 0, end) + 1
+        shown = line[start:end]
+        if not start:
+            return shown
+        if _NO_TEXT.sub(b"", shown):
+            # Colours that were set long before have been set again since.
+            return b"".join(_SGR_BYTES.findall(line, max(0, start - 4096), start)[-8:]) + shown
+        end = start - 1
 
 
 def _settle(line: bytes) -> Tuple[str, str]:

@@ -9,11 +9,13 @@ client's loop in a thread it blocks the cell, on the kernel's own loop it is awa
 from __future__ import annotations
 
 import asyncio
+import html
 import sys
 import time
-from typing import Any, Callable, List, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display
 
 from .cell_flush import CellFlush, CellPublisher, is_notebook
 from .client import LoggingMeshClient
@@ -31,12 +33,17 @@ from .views.default import terminal_view
 from .views.driver import ViewDriver
 from .views.plain import PlainView
 
+if TYPE_CHECKING:
+    from .notebook_panel import NotebookPanel
+
 __all__ = ["MeshInterrupt", "NotebookSession"]
 
 T = TypeVar("T")
+_display: Callable[..., Any] = display
 _INTERRUPT_SEC = 3.0
 _ABANDON_SEC = 5.0
 _POLL_SEC = 0.01
+_SNAPSHOT_SEC = 5.0
 
 
 class MeshInterrupt(KeyboardInterrupt):
@@ -64,6 +71,8 @@ class NotebookSession:
         self._cells: Optional[CellFlush] = None
         self._driver: Optional[ViewDriver] = None
         self._publisher: Optional[CellPublisher] = None
+        self._panel: Optional[NotebookPanel] = None
+        self._past_panel: Optional[NotebookPanel] = None
         self._cell_used_mesh = False
         self._known_absent: set[str] = set()
         self._known_skipped = 0
@@ -97,7 +106,12 @@ class NotebookSession:
     # --- start and stop -----------------------------------------------------------------------
 
     async def start(
-        self, options: MeshOptions, receipts: str, on_progress: Callable[[int, int], None]
+        self,
+        options: MeshOptions,
+        receipts: str,
+        on_progress: Callable[[int, int], None],
+        *,
+        view: str = "panel",
     ) -> ProcMesh:
         """Bring up a mesh with all that shows it. Raises MeshStateError where one runs."""
         if self.mesh is not None:
@@ -130,21 +144,23 @@ class NotebookSession:
                 options.procs, instance=instance, on_progress=on_progress
             )
             mesh = await self.wait(spawning)
-            self._show_lines_of(instance, first_row)
+            self._show_lines_of(instance, first_row, view)
             self.client = await self.wait(LoggingMeshClient.spawn(instance, mesh))
             self.client.set_mode(instance, True, options.window_sec, options.level)
         except BaseException:
             await self._abandon(instance, spawning)
             raise
         self.mesh = mesh
+        if self._panel is not None:
+            self._panel.set_mesh(mesh)
         self._known_absent = set()
         self._cell_used_mesh = True
         self._known_skipped = 0
         return mesh
 
-    def _show_lines_of(self, instance: Instance, first_row: int) -> None:
+    def _show_lines_of(self, instance: Instance, first_row: int, kind: str) -> None:
         """From here on the cells show what the procs print."""
-        view = self._make_view()
+        view = self._make_view(instance, first_row, kind)
         self._cells = CellFlush(self.shell, self._begin_cell, self._end_cell)
         self._cells.install(running=True)
         if instance.view is not None:
@@ -204,9 +220,11 @@ class NotebookSession:
         if instance.view is self._driver:
             instance.view = None
         instance.close_loop()
-        self._past = instance
+        if self._panel is not None:
+            self._panel.end_mesh()
+        self._past, self._past_panel = instance, self._panel
         self.mesh = self.client = self._instance = None
-        self._cells = self._driver = self._publisher = None
+        self._cells = self._driver = self._publisher = self._panel = None
 
     @property
     def store(self) -> LogStore:
@@ -218,15 +236,40 @@ class NotebookSession:
 
     def forget_past(self) -> None:
         """Give up the lines of the last mesh."""
+        if self._past_panel is not None:
+            self._past_panel.close()
+            self._past_panel = None
         if self._past is not None and self._past.closed:
             self._past.store.close()
         self._past = None
 
-    def _make_view(self) -> View:
-        if is_notebook(self.shell):
+    @property
+    def cell_running(self) -> bool:
+        """Whether a cell runs now."""
+        return self._cells is not None and self._cells.running
+
+    def show_panel(self, text: str) -> None:
+        """Display the whole mesh; ``text`` is what a saved notebook keeps of it."""
+        panel = self._panel or self._past_panel
+        if panel is None:
+            sys.stdout.write(text)
+            return
+        markup = f'<pre class="{panel.snapshot_class(None)}">{html.escape(text)}</pre>'
+        _display(panel.bundle(None), raw=True)
+        _display({"text/plain": text, "text/html": markup}, raw=True)
+
+    def _make_view(self, instance: Instance, first_row: int, kind: str) -> View:
+        if not is_notebook(self.shell):
+            return terminal_view()
+        if kind == "plain":
             self._publisher = CellPublisher(self.shell)
             return PlainView(self._publisher)
-        return terminal_view()
+        # Not before it is needed: it would make %load_ext slower.
+        from .notebook_panel import NotebookPanel
+
+        self._panel = NotebookPanel(self, instance, first_row)
+        self._publisher = CellPublisher(self.shell, self._panel)
+        return PlainView(self._publisher, refresh_sec=_SNAPSHOT_SEC)
 
     # --- running ------------------------------------------------------------------------------
 
@@ -306,6 +349,8 @@ class NotebookSession:
         if not window_given:
             window = client.aggregate_window_sec if streams else None
         client.set_mode(instance, streams, window, level)
+        if self._panel is not None:
+            self._panel.panel.changed()
 
     def mode_text(self) -> str:
         """The mode in force, in a line."""
@@ -385,6 +430,8 @@ class NotebookSession:
             self.last_report = report
             receipt = self._receipt(cell, report, lines)
         self._driver.sync(receipt)
+        if self._panel is not None and receipt is not None:
+            self._panel.panel.receipt(*receipt)
         if self._driver.error is not None:
             sys.stderr.write(f"logmesh: the view has failed: {self._driver.error!r}\n")
 

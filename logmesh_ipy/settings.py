@@ -8,7 +8,7 @@ environment (``LOGMESH_WINDOW_SEC=3``), the argument of the magic. All end as a
 from __future__ import annotations
 
 import os
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Sequence
 
 from traitlets import Bool, Enum, Float, Int, Unicode
 from traitlets import Union as UnionTrait
@@ -25,6 +25,7 @@ _OPTION_OF = {"window": "window_sec"}  # arguments whose names are shorter than 
 
 
 _RECEIPTS = ("auto", "always", "never")
+_VIEWS = ("panel", "plain")
 
 
 class LogMesh(Configurable):
@@ -51,6 +52,10 @@ class LogMesh(Configurable):
     receipt = Enum(
         _RECEIPTS, "auto",
         help="When a cell gets its receipt line; auto: where it used the mesh, or all is not well.",
+    ).tag(config=True)  # fmt: skip
+    view = Enum(
+        _VIEWS, "panel",
+        help="What shows the lines in a notebook: an interactive view, or plain text and HTML.",
     ).tag(config=True)  # fmt: skip
     files = Unicode("", help="Directory on the hosts for raw log files.").tag(config=True)
     file_max_bytes = Int(256 << 20, help="Size at which a log file is rotated.").tag(config=True)
@@ -96,13 +101,19 @@ class LogMesh(Configurable):
 
     def receipt_policy(self) -> str:
         """``auto``, ``always`` or ``never``."""
-        policy: str = os.environ.get("LOGMESH_RECEIPT", self.receipt)
-        if policy not in _RECEIPTS:
-            raise OptionError(
-                f"receipt is {policy!r}; allowed are {', '.join(_RECEIPTS)} (set in the "
-                "environment: LOGMESH_RECEIPT)"
-            )
-        return policy
+        return self._one_of("receipt", _RECEIPTS, None)
+
+    def view_in_force(self, argument: Optional[str]) -> str:
+        """``panel`` or ``plain``; ``argument`` is that given to the magic, if any."""
+        return self._one_of("view", _VIEWS, argument)
+
+    def _one_of(self, name: str, allowed: Sequence[str], argument: Optional[str]) -> str:
+        variable = f"LOGMESH_{name.upper()}"
+        value: str = argument or os.environ.get(variable, getattr(self, name))
+        if value not in allowed:
+            where = f" (set in the environment: {variable})" if argument is None else ""
+            raise OptionError(f"{name} is {value!r}; allowed are {', '.join(allowed)}{where}")
+        return value
 
 
 def _is_right(values: Mapping[str, Any]) -> bool:

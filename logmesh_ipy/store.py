@@ -202,6 +202,14 @@ class LogStore:
         """How many lines have arrived under a cell."""
         return self._cell_lines.get(cell, 0)
 
+    def last_walls(self) -> Dict[int, float]:
+        """When each source said something last: the host's wall clock."""
+        with self._lock:
+            walls: Dict[int, float] = {}
+            for (proc, _), stream in self._streams.items():
+                walls[proc] = max(walls.get(proc, 0.0), stream.wall)
+            return walls
+
     def open_lines(self) -> List[OpenLine]:
         """The unfinished lines, as far as they have come."""
         with self._lock:

@@ -90,6 +90,7 @@ class _CellDisplay:
         self.left_out = left_out
         self.live: List[_Row] = []
         self.receipt: Optional[_Row] = None
+        self.next_refresh = float("-inf")
         self.kept_bytes = 0  # as counted when it was shown last
         self._waiting: Deque[Chunk] = deque()
         self._waiting_lines = 0
@@ -145,10 +146,17 @@ class _CellDisplay:
 
 
 class PlainView:
-    """A :class:`~logmesh_ipy.views.base.View` for notebooks of every kind."""
+    """A :class:`~logmesh_ipy.views.base.View` for notebooks of every kind.
 
-    def __init__(self, publisher: Publisher, clock: Clock = SYSTEM_CLOCK) -> None:
+    ``refresh_sec``: between barriers a display is updated this often at most. Where an
+    interactive view is in front of it, it is what a saved notebook keeps.
+    """
+
+    def __init__(
+        self, publisher: Publisher, clock: Clock = SYSTEM_CLOCK, refresh_sec: float = 0.0
+    ) -> None:
         self._publisher = publisher
+        self._refresh_sec = refresh_sec
         self._clock = clock
         # In order of when they were shown last; and those that have changed since, in the order
         # of when they did. No round may take longer the more cells there are.
@@ -196,6 +204,10 @@ class PlainView:
             if not final and self._free_at - now > _SMALL_DEBT_SEC:
                 complete = False
                 break
+            if not final and now < display.next_refresh:
+                complete = False
+                continue
+            display.next_refresh = now + self._refresh_sec
             bundle = display.bundle()
             del self._dirty[cell]
             self._cells[cell] = self._cells.pop(cell)

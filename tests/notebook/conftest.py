@@ -66,6 +66,7 @@ class Message:
     kind: str
     parent: str
     content: Dict[str, Any]
+    buffers: Tuple[bytes, ...] = ()
 
 
 @dataclass
@@ -83,8 +84,9 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """Its displays as text."""
-        return "\n".join(display["text/plain"] for display in self.displays)
+        """Its displays as text; the interactive view has none."""
+        texts = [display.get("text/plain") for display in self.displays]
+        return "\n".join(text for text in texts if text is not None)
 
     @property
     def lines(self) -> List[str]:
@@ -177,7 +179,8 @@ class Kernel:
             _, parts = session.feed_identities(frames)
             raw = session.deserialize(parts)
             parent = raw["parent_header"].get("msg_id", "")
-            message = Message(at, raw["header"]["msg_type"], parent, raw["content"])
+            buffers = tuple(bytes(buffer) for buffer in raw["buffers"])
+            message = Message(at, raw["header"]["msg_type"], parent, raw["content"], buffers)
             with self._arrived:
                 self.messages.append(message)
                 if message.kind == "status" and message.content["execution_state"] == "idle":

@@ -1,0 +1,358 @@
+"""The interactive view's kernel side: one thread that sends the store's rows to browsers.
+
+    store --append--> wake > replies, receipts, state > rows > live lines > pages asked for
+
+At most ``MAX_PER_SEC`` messages a second of at most 256 KB, numbered over all of them. What comes
+faster than that is told as skips; the store has all. The browser asks for what it misses: requests
+are taken in whatever thread hears them and answered by the sender, so nothing here waits for a
+browser, and no browser holds up a cell.
+
+    running --end_mesh--> resting (sends what is asked for, else has no thread) --close--> closed
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, Optional, Protocol, Tuple
+
+from ..clock import SYSTEM_CLOCK, Clock
+from ..errors import LogMeshError, OptionError
+from ..store import LogStore
+from .comms import Port, any_greeted, open_ports
+from .feed import Message, RowFeed, live_message
+
+__all__ = ["MAX_PER_SEC", "Panel", "PanelSource"]
+
+MAX_PER_SEC = 10.0
+_UNHEARD_PER_SEC = 4.0  # while no browser has said that it listens
+_BURST = 5.0
+_TICK_SEC = 0.05
+_IDLE_SEC = 0.5
+_ROWS_SEC = 0.1
+_LIVE_SEC = 0.4
+_PROCS_SEC = 1.0
+_STATE_SEC = 0.5
+_CLOSE_SEC = 5.0
+_MAX_RECEIPTS = 200
+_MAX_WAITING = 64
+_PART_BYTES = 240 << 10
+
+
+class PanelSource(Protocol):
+    """What the panel tells of besides rows, and does for browsers. Called in any thread."""
+
+    def state(self) -> Dict[str, Any]:
+        """``StateMessage`` of the protocol, without its numbers."""
+
+    def procs(self) -> List[Tuple[Any, ...]]:
+        """All ``ProcTuple`` of the protocol."""
+
+    def set_mode(self, change: Mapping[str, Any]) -> str:
+        """Change the mesh's mode; what is in force then, in words. Raises RuntimeError."""
+
+    def flush(self, then: Callable[[str, str], None]) -> None:
+        """Run the barrier; ``then(text, error)``, one of them empty."""
+
+    def download(
+        self, file_format: str, cell: Optional[int], ranks: Optional[List[int]]
+    ) -> Tuple[str, str, bytes]:
+        """All lines as a file: name, mime type, bytes. Raises LogMeshError."""
+
+
+class Panel:
+    """``session`` is the id that browsers know it by. Rows before ``first_row`` are not shown."""
+
+    def __init__(
+        self,
+        store: LogStore,
+        session: str,
+        source: PanelSource,
+        first_row: int = 0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.session = session
+        self.ports: List[Port] = []
+        self.error: Optional[BaseException] = None
+        self._store = store
+        self._source = source
+        self._clock = clock
+        self._feed = RowFeed(store, first_row)
+        self._condition = threading.Condition()
+        self._replies: Deque[Message] = deque()
+        self._proofs: Deque[Tuple[int, Message]] = deque()
+        self._work: Deque[Tuple[str, Iterator[Message]]] = deque()
+        self._receipts: Dict[int, Message] = {}
+        self._number = 0
+        self._tokens = _BURST
+        self._refilled_at = clock.monotonic()
+        self._next: Dict[str, float] = {}
+        self._state: Dict[str, Any] = {}
+        self._procs: Dict[int, Tuple[Any, ...]] = {}
+        self._live: Any = None
+        self._fresh = False
+        self._ended = False
+        self._closed = False
+        self._thread: Optional[threading.Thread] = None
+        self._unsubscribe = store.subscribe(self._notice)
+        self._start()
+
+    # --- any thread ---------------------------------------------------------------------------
+
+    def receipt(self, cell: int, text: str, complete: bool) -> None:
+        """What the barrier at the end of a cell has proved; sent behind the rows there are now."""
+        message = Message({"type": "receipt", "cell": cell, "text": text, "complete": complete})
+        with self._condition:
+            self._receipts.pop(cell, None)
+            self._receipts[cell] = message
+            while len(self._receipts) > _MAX_RECEIPTS:
+                del self._receipts[next(iter(self._receipts))]
+            self._proofs.append((self._store.rows, message))
+        self._wake()
+
+    def changed(self) -> None:
+        """The state has changed: tell it soon."""
+        self._next["state"] = 0.0
+        self._wake()
+
+    def heard(self, port: Port, data: Mapping[str, Any]) -> None:
+        """A browser asks. Requests that are not of this session, or not understood, are refused."""
+        if data.get("logmesh") != 1 or data.get("session") != self.session:
+            return
+        kind, request = data.get("type"), str(data.get("id", ""))[:200]
+        try:
+            if kind == "hello":
+                self._hello(port, request, _whole(data, "have"))
+            elif kind == "fetch":
+                first, end = _whole(data, "first"), _whole(data, "end")
+                self._add(request, self._page(request, first, end, bool(data.get("whole"))))
+            elif kind == "set_mode":
+                self._reply(request, text=self._source.set_mode(data))
+                self.changed()
+            elif kind == "flush":
+                self._source.flush(lambda text, error: self._reply(request, text, error))
+            elif kind == "download":
+                self._download(request, data)
+            else:
+                raise OptionError(f"there is no request {kind!r}")
+        except (LogMeshError, RuntimeError, ValueError) as error:
+            self._reply(request, error=str(error))
+
+    def end_mesh(self) -> None:
+        """The mesh has stopped: send what is left; from then on only what is asked for."""
+        self._unsubscribe()
+        with self._condition:
+            self._ended = True
+            self._next.clear()
+            self._fresh = True
+            self._condition.notify()
+
+    def close(self) -> None:
+        """No more: the browsers are told, the thread ends."""
+        self.end_mesh()
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=_CLOSE_SEC)
+        for port in self.ports:
+            port.close()
+
+    # --- requests -----------------------------------------------------------------------------
+
+    def _hello(self, port: Port, request: str, have: int) -> None:
+        port.greeted = True
+        with self._condition:
+            self._state, self._procs, self._live = {}, {}, None
+            self._next.clear()
+            self._proofs.extend((0, message) for message in self._receipts.values())
+        self._reply(request)
+        self._add(request, self._feed.history(have))
+
+    def _page(self, request: str, first: int, end: int, whole: bool) -> Iterator[Message]:
+        stop = self._feed.next_page(first, end)
+        yield from self._feed.page(first, stop, whole)
+        yield Message({"type": "reply", "id": request, "ok": True, "next": stop})
+
+    def _download(self, request: str, data: Mapping[str, Any]) -> None:
+        cell, ranks = data.get("cell"), data.get("ranks")
+        file_format = str(data.get("format"))
+        chosen = None if ranks is None else [int(rank) for rank in ranks]
+        of_cell = None if cell is None else int(cell)
+
+        def make() -> None:
+            try:
+                name, mime, body = self._source.download(file_format, of_cell, chosen)
+            except Exception as error:  # noqa: BLE001 (told to who asked for it)
+                self._reply(request, error=str(error) or type(error).__name__)
+                return
+            self._add(request, _parts(request, name, mime, body))
+
+        threading.Thread(target=make, name="logmesh-download", daemon=True).start()
+
+    def _reply(self, request: str, text: str = "", error: str = "") -> None:
+        content: Dict[str, Any] = {"type": "reply", "id": request, "ok": not error, "text": text}
+        if error:
+            content["error"] = error
+        with self._condition:
+            self._replies.append(Message(content))
+        self._wake()
+
+    def _add(self, request: str, messages: Iterator[Message]) -> None:
+        with self._condition:
+            if len(self._work) >= _MAX_WAITING:
+                raise OptionError("too many requests wait to be answered; try again")
+            self._work.append((request, messages))
+        self._wake()
+
+    # --- the thread ---------------------------------------------------------------------------
+
+    def _notice(self) -> None:
+        """The store has grown. On the client's loop, for each batch: mostly one comparison."""
+        if not self._fresh:
+            with self._condition:
+                self._fresh = True
+                self._condition.notify()
+
+    def _wake(self) -> None:
+        with self._condition:
+            if self._thread is None and not self._closed:
+                self._start()
+            self._fresh = True
+            self._condition.notify()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="logmesh-panel", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        waits = False
+        while True:
+            with self._condition:
+                if waits:
+                    self._condition.wait_for(lambda: self._closed, _TICK_SEC)
+                else:
+                    self._condition.wait_for(lambda: self._fresh or self._ended, _IDLE_SEC)
+                if self._closed or (self._ended and not waits and not self._fresh):
+                    self._thread = None
+                    return
+                self._fresh = False
+            try:
+                waits = self._turn()
+            except Exception as error:  # noqa: BLE001 (kept and told: the store must go on)
+                self.error, waits = error, False
+
+    def _turn(self) -> bool:
+        """Send what may be sent now. True when something has to wait."""
+        now = self._clock.monotonic()
+        rate = MAX_PER_SEC if any_greeted(self.ports) else _UNHEARD_PER_SEC
+        self._tokens = min(_BURST, self._tokens + (now - self._refilled_at) * rate)
+        self._refilled_at = now
+        waits = [self._send_replies(), self._send_state(), self._send_procs()]
+        waits += [self._send_live(), self._send_rows(), self._send_work()]
+        return any(waits)
+
+    def _send(self, message: Message) -> None:
+        self._tokens -= 1.0
+        self._number += 1
+        content = {**message.content, "logmesh": 1, "session": self.session, "n": self._number}
+        for port in open_ports(self.ports):
+            port.send(content, message.payload)
+
+    def _due(self, name: str, every: float) -> bool:
+        """Whether it is time, and there is room, for a message of a kind; counts it as sent."""
+        now = self._clock.monotonic()
+        if self._tokens < 1.0 or now < self._next.get(name, 0.0):
+            return False
+        self._next[name] = now + every
+        return True
+
+    def _send_state(self) -> bool:
+        if not self._ended and self._clock.monotonic() < self._next.get("state", 0.0):
+            return False
+        state = {"type": "state", **self._source.state()}
+        if state == self._state:
+            self._next["state"] = self._clock.monotonic() + _STATE_SEC
+            return False
+        if not self._due("state", _STATE_SEC):
+            return True
+        self._state = state
+        self._send(Message({**state, "rows": self._store.rows}))
+        return False
+
+    def _send_procs(self) -> bool:
+        if not self._due("procs", _PROCS_SEC):
+            return False
+        found = {row[0]: row for row in self._source.procs()}
+        changed = [row for proc, row in found.items() if self._procs.get(proc) != row]
+        full = not self._procs or not self._procs.keys() <= found.keys()
+        if changed or full:
+            self._procs = found
+            rows = list(found.values()) if full else changed
+            now = self._clock.wall()
+            self._send(Message({"type": "procs", "full": full, "now": now, "procs": rows}))
+        return False
+
+    def _send_live(self) -> bool:
+        lines = self._store.open_lines()
+        now = [(line.info.proc, line.target, line.cell, line.text) for line in lines]
+        if now == self._live:
+            return False
+        if not self._due("live", _LIVE_SEC):
+            return True
+        self._live = now
+        self._send(live_message(lines))
+        return False
+
+    def _send_rows(self) -> bool:
+        """The new rows, and the receipts behind those that they prove."""
+        every = _ROWS_SEC * (2 if self._work else 1)
+        if self._feed.behind and (self._may_burst() or self._due("rows", every)):
+            message = self._feed.live()
+            if message is not None:
+                self._send(message)
+        while self._proofs and self._proofs[0][0] <= self._feed.cursor and self._tokens >= 1.0:
+            self._send(self._proofs.popleft()[1])
+        return self._feed.behind or bool(self._proofs)
+
+    def _may_burst(self) -> bool:
+        """A cell has ended: show all of it at once where there is room."""
+        return bool(self._proofs) and self._tokens >= 2.0
+
+    def _send_replies(self) -> bool:
+        while self._replies and self._tokens >= 1.0:
+            self._send(self._replies.popleft())
+        return bool(self._replies)
+
+    def _send_work(self) -> bool:
+        """Pages and files: one message of each in turn."""
+        while self._work and self._tokens >= 1.0:
+            request, messages = self._work.popleft()
+            try:
+                message = next(messages, None)
+            except Exception as error:  # noqa: BLE001 (told to who asked for it)
+                self._reply(request, error=f"{type(error).__name__}: {error}")
+                continue
+            if message is not None:
+                self._send(message)
+                self._work.append((request, messages))
+        return bool(self._work)
+
+
+def _whole(data: Mapping[str, Any], name: str) -> int:
+    value = data.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise OptionError(f"{name} is {value!r}; it must be a row number")
+    return value
+
+
+def _parts(request: str, name: str, mime: str, body: bytes) -> Iterator[Message]:
+    """A file in messages, and the reply that ends it."""
+    parts = max(1, -(-len(body) // _PART_BYTES))
+    for part in range(parts):
+        content = {
+            "type": "file", "id": request, "part": part, "parts": parts, "name": name, "mime": mime,
+        }  # fmt: skip
+        yield Message(content, body[part * _PART_BYTES : (part + 1) * _PART_BYTES])
+    yield Message({"type": "reply", "id": request, "ok": True, "text": name})

@@ -1,0 +1,288 @@
+"""The interactive view's kernel side in a real kernel: what browsers are told, and may ask."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from tests.notebook.browser import Browser
+from tests.notebook.conftest import Kernel, KernelMaker
+from tests.support import wait_until
+
+pytestmark = pytest.mark.notebook
+
+
+def start(kernels: KernelMaker, options: str = "", procs: int = 2) -> Browser:
+    kernel = kernels("", procs=procs) if not options else kernels(options, procs=procs)
+    browser = Browser(kernel)
+    browser.until(lambda page: page.session)
+    browser.answer("hello", have=0)
+    return browser
+
+
+def subshells(kernel: Kernel) -> bool:
+    features = kernel.ask(kernel.client.kernel_info()).get("supported_features", [])
+    return "kernel subshells" in features
+
+
+def test_the_lines_of_a_cell_arrive_before_its_receipt(kernels: KernelMaker) -> None:
+    browser = start(kernels)
+    cell = browser.kernel.run("%%logmesh run\nfor i in range(50): print('line', i)\n")
+    bundle = next(d for d in cell.displays if "application/vnd.logmesh.cell+json" in d)
+    view = bundle["application/vnd.logmesh.cell+json"]
+    assert view == {
+        "session": browser.session, "comm": f"logmesh-{browser.session}", "cell": view["cell"],
+    }  # fmt: skip
+    browser.until(lambda page: any(r[0] == view["cell"] for r in page.receipts))
+    expected = [f"line {i}" for i in range(50)]
+    assert browser.texts(view["cell"]) == {0: expected, 1: expected}
+    number, rows_before, text = browser.receipts[-1]
+    assert (number, text) == (view["cell"], "2/2 procs, 100 lines, 0 lost")
+    assert rows_before == 100
+    assert browser.numbers == list(range(browser.numbers[0], browser.numbers[-1] + 1))
+    states = {row[1]: (row[5], row[7]) for row in browser.procs.values()}
+    assert set(states) == {0, 1}
+    browser.until(lambda page: sum(row[7] for row in page.procs.values()) == 100)
+
+
+def test_a_storm_is_told_within_the_bounds_and_can_be_paged_in(kernels: KernelMaker) -> None:
+    browser = start(kernels)
+    lines = 150_000
+    browser.kernel.run(
+        f"%%logmesh run\nfor i in range({lines}): print('step', i, 'of a storm ' + 'x' * 60)\n"
+        "print('ERROR at last')\n",
+        timeout=60,
+    )
+    total = 2 * (lines + 1)
+    browser.until(lambda page: page.receipts[-1][2] == f"2/2 procs, {total:,} lines, 0 lost")
+    assert browser.live_end == total
+    assert browser.skips, "a storm beyond what may be sent must leave something out"
+    assert browser.untold(total) == 0
+    # At any time, in any second: the rate, and a burst.
+    for first, moment in enumerate(browser.times):
+        within = sum(moment <= other < moment + 1.0 for other in browser.times[first:])
+        assert within <= 10 + 6, browser.times
+    assert browser.rows[total - 1].text == "ERROR at last" or any(
+        line.text == "ERROR at last" for line in browser.rows.values()
+    )
+    browser.fetch_all(total)
+    assert len(browser.rows) == total
+    cell = browser.receipts[-1][0]
+    expected = [f"step {i} of a storm {'x' * 60}" for i in range(lines)] + ["ERROR at last"]
+    assert browser.texts(cell) == {0: expected, 1: expected}
+
+
+def test_a_page_that_comes_back_gets_the_last_lines_and_the_rest_as_a_skip(
+    kernels: KernelMaker,
+) -> None:
+    browser = start(kernels)
+    browser.kernel.run("%%logmesh run\nfor i in range(60_000): print('y' * 100, i)\n", timeout=60)
+    browser.until(lambda page: page.live_end == 120_000)
+    again = Browser(browser.kernel)
+    again.session = browser.session
+    again.skip_to_now()
+    again.answer("hello", have=0)
+    again.until(lambda page: page.state and 119_999 in page.rows and page.receipts)
+    again.until(lambda page: page.untold(120_000) == 0)
+    held = sorted(again.rows)
+    assert held == list(range(held[0], 120_000))
+    assert {(skip["first"], skip["end"]) for skip in again.skips} == {(0, held[0])}
+    assert 30_000 < len(held) < 60_000
+
+
+def test_requests_are_answered_while_a_cell_blocks_where_there_are_subshells(
+    kernels: KernelMaker,
+) -> None:
+    browser = start(kernels)
+    kernel = browser.kernel
+    at_once = subshells(kernel)
+    assert browser.until(lambda page: page.state)["atOnce"] is at_once
+    kernel.run(
+        "import logging\njob = %logmesh exec --bg -- "
+        "python -uc \"import time\nfor i in range(200): print('tick', i); time.sleep(0.02)\""
+    )
+    if at_once:
+        browser.open_subshell()
+    request = kernel.send("import time\ntime.sleep(3)\nprint('woke up')")
+    browser.until(lambda page: page.state["busy"])
+    asked = time.monotonic()
+    reply = browser.answer("set_mode", level=30, window=3)
+    took = time.monotonic() - asked
+    browser.until(lambda page: page.state["mode"]["level"] == 30)
+    told = time.monotonic() - asked
+    assert reply["ok"]
+    assert "level WARNING" in reply["text"]
+    assert "windows of 3 s" in reply["text"]
+    if at_once:
+        assert told < 2.0, (took, told)  # the benchmark tells how fast; this, that it did not wait
+        assert "woke up" not in kernel.shown(request).stdout
+        flush = browser.answer("flush")
+        assert flush["ok"]
+        assert "lost" in flush["text"]
+        assert "woke up" not in kernel.shown(request).stdout
+    kernel.finish(request)
+    assert "level WARNING" in kernel.run("%logmesh set_mode").stdout
+    kernel.run("%logmesh set_mode --level DEBUG --window none")
+    browser.until(lambda page: page.state["mode"]["level"] == 10)
+    assert browser.state["mode"]["window"] is None
+    kernel.run("job.stop().get()")
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "said"),
+    [
+        ("dance", {}, "there is no request 'dance'"),
+        ("fetch", {"first": -1, "end": 3}, "it must be a row number"),
+        ("fetch", {"first": "x", "end": 3}, "it must be a row number"),
+        ("set_mode", {"window": 0.5}, "it must be 1 second or more, or none"),
+        ("set_mode", {"level": "loud"}, "level must be one of"),
+        ("set_mode", {"stream": False, "window": 3}, "cannot aggregate without streaming"),
+        ("set_mode", {"stream": "no"}, "it must be true or false"),
+        ("download", {"format": "pdf", "cell": None, "ranks": None}, "allowed are 'text'"),
+    ],
+)
+def test_a_request_that_cannot_be_done_is_refused_with_words(
+    kernels: KernelMaker, kind: str, arguments: dict[str, object], said: str
+) -> None:
+    browser = start(kernels)
+    reply = browser.answer(kind, **arguments)
+    assert not reply["ok"]
+    assert said in reply["error"]
+    assert browser.kernel.run("%%logmesh run\nprint('still here')").text.count("still here") == 2
+
+
+def test_unfinished_lines_are_told_as_they_stand_and_go_when_they_end(
+    kernels: KernelMaker,
+) -> None:
+    browser = start(kernels)
+    kernel = browser.kernel
+    request = kernel.send(
+        "%%logmesh run\nimport sys, time\n"
+        "for i in range(101):\n    sys.stderr.write(f'\\r{i}% done'); sys.stderr.flush()\n"
+        "time.sleep(1.0)\nsys.stderr.write('\\n')\n"
+    )
+    browser.until(lambda page: [line[4] for line in page.live] == ["100% done"] * 2)
+    kernel.finish(request)
+    browser.until(lambda page: page.live == [] and page.receipts[-1][2].startswith("2/2 procs, 2 "))
+    assert [line.text for line in browser.rows.values()] == ["100% done"] * 2
+
+
+def test_bytes_that_are_no_text_arrive_as_escapes_and_long_lines_shortened(
+    kernels: KernelMaker,
+) -> None:
+    browser = start(kernels)
+    browser.kernel.run(
+        "%%logmesh run --ranks 0\nimport os\n"
+        "os.write(1, b'bad \\xff\\xfe\\n' + b'z' * 1_000_000 + b'\\n')\n"
+        "os.write(1, bytes(range(128, 256)) * 2000 + b'\\n')\n"
+        "os.write(1, (b'\\xff' * 90 + b'\\n') * 3000)\n"
+    )
+    browser.until(lambda page: page.live_end == 3003)
+    assert browser.rows[0].text == "bad \\xff\\xfe"
+    long = browser.rows[1]
+    assert long.text == "z" * 8192
+    assert long.flags == 1 | 32
+    browser.answer("fetch", first=1, end=2, whole=True)
+    assert browser.rows[1].text == "z" * 65536
+    assert browser.rows[1].flags == 1
+    browser.fetch_all(3003)
+    assert browser.rows[3002].text == "\\xff" * 90
+
+
+def test_what_a_stopped_mesh_printed_can_still_be_asked_for(kernels: KernelMaker) -> None:
+    browser = start(kernels)
+    kernel = browser.kernel
+    kernel.run("%%logmesh run\nprint('one')\nprint('two')")
+    kernel.run("%logmesh stop")
+    browser.until(lambda page: page.state["mesh"] == "stopped")
+    threads = kernel.value("[t.name for t in __import__('threading').enumerate()]")
+    wait_until(
+        lambda: "logmesh" not in kernel.value(
+            "[t.name for t in __import__('threading').enumerate()]"
+        ),
+        5, threads,
+    )  # fmt: skip
+    again = Browser(kernel)
+    again.session = browser.session
+    again.skip_to_now()
+    again.answer("hello", have=0)
+    again.until(lambda page: len(page.rows) == 4)
+    refused = again.answer("set_mode", level=10)
+    assert "no mesh runs" in refused["error"]
+    kernel.run("%logmesh start --procs 1")
+    again.until(lambda page: page.session != browser.session)
+    assert browser.session in [
+        m.content["comm_id"].removeprefix("logmesh-")
+        for m in kernel.messages
+        if m.kind == "comm_close"
+    ]
+    new = Browser(kernel)
+    new.until(lambda page: page.session not in ("", browser.session))
+    new.answer("hello", have=0)
+    kernel.run("%%logmesh run\nprint('three')")
+    new.until(lambda page: [line.text for line in page.rows.values()] == ["three"])
+
+
+@pytest.mark.parametrize("file_format", ["text", "jsonl", "parquet"])
+def test_the_lines_of_a_cell_come_as_a_file(kernels: KernelMaker, file_format: str) -> None:
+    browser = start(kernels)
+    cell = browser.kernel.run("%%logmesh run\nfor i in range(3): print('row', i)")
+    number = next(iter(cell.displays[0].values()))["cell"]
+    browser.kernel.run("%%logmesh run\nprint('another cell')")
+    request = browser.ask("download", format=file_format, cell=number, ranks=[1])
+    browser.until(lambda page: page.replies.get(request))
+    assert browser.replies[request]["ok"], browser.replies[request]
+    body = b"".join(browser.files[request])
+    if file_format == "parquet":
+        import io
+
+        import pyarrow.parquet
+
+        texts = pyarrow.parquet.read_table(io.BytesIO(body)).column("text").to_pylist()
+    elif file_format == "jsonl":
+        texts = [json.loads(line)["text"] for line in body.splitlines()]
+    else:
+        assert b"row 2" in body.splitlines()[-1]
+        texts = ["row 0", "row 1", "row 2"]
+        assert len(body.splitlines()) == 3
+    assert texts == ["row 0", "row 1", "row 2"]
+
+
+def test_the_whole_mesh_is_displayed_by_the_panel_magic(kernels: KernelMaker) -> None:
+    browser = start(kernels)
+    browser.kernel.run("%%logmesh run\nprint('seen')")
+    cell = browser.kernel.run("%logmesh panel")
+    assert cell.displays[0]["application/vnd.logmesh.cell+json"]["cell"] is None
+    assert cell.text.count("seen") == 2
+    assert f"logmesh-of-{browser.session}-all" in cell.displays[1]["text/html"]
+
+
+def test_a_front_end_without_the_extension_gets_a_widget_that_carries_the_code_once(
+    kernels: KernelMaker,
+) -> None:
+    kernel = kernels("", procs=2)
+    for _ in range(3):
+        kernel.run("%%logmesh run\nprint('x')")
+    opened = [m.content for m in kernel.messages if m.kind == "comm_open"]
+    codes = [len(m["data"].get("state", {}).get("code", "")) for m in opened]
+    assert sum(size > 0 for size in codes) == 1
+    small = [
+        json.dumps(m["data"])
+        for m in opened
+        if "state" in m["data"] and not m["data"]["state"].get("code")
+    ]
+    assert max(map(len, small)) < 3000
+
+
+def test_the_plain_view_has_no_comm_and_no_widget(kernels: KernelMaker) -> None:
+    kernel = kernels("--view plain", procs=2)
+    cell = kernel.run("%%logmesh run\nprint('x')")
+    assert cell.text.count("] x") == 2
+    assert not [m for m in kernel.messages if m.kind.startswith("comm_")]
+    assert "view is 'fancy'; allowed are panel, plain" in (
+        kernel.run("%logmesh stop").stderr
+        + (bad := kernel.run("%logmesh start --view fancy")).stderr
+        + bad.error
+    )
