@@ -14,7 +14,7 @@ import concurrent.futures
 import os
 import signal
 import sys
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
 
 from .config import MeshOptions, check_count, parse_ranks
 from .engines.base import Engine, load_engine
@@ -23,6 +23,7 @@ from .handshake import Role
 from .host import Host
 from .instance import Instance, context
 from .job import Job
+from .logs import Logs
 from .loop import PythonTask
 from .model import FlushReport, LogClientMessage, ProcInfo, fold_ranks
 from .ranks import rank_environment
@@ -212,6 +213,17 @@ class ProcMesh:
         jobs = [proc for job in self.jobs.values() for proc in job.open_sources()]
         procs = () if self.commands_only else (proc.proc for proc in self.procs)
         return (*procs, *jobs)
+
+    @property
+    def logs(self) -> Logs:
+        """What the mesh and its jobs have printed, as data: filters, tables, files."""
+
+        def sources() -> Optional[FrozenSet[int]]:
+            records = self.instance.actor.records.copy()
+            own = frozenset(s for s, record in records.items() if record.group == self._group)
+            return None if len(own) == len(records) else own
+
+        return Logs(self.instance.store, sources, len(self.procs))
 
     # --- start --------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ _ROWS_SEC = 0.1
 _LIVE_SEC = 0.4
 _PROCS_SEC = 1.0
 _STATE_SEC = 0.5
+_END_SEC = 1.0
 _CLOSE_SEC = 5.0
 _MAX_RECEIPTS = 200
 _MAX_WAITING = 64
@@ -146,18 +147,22 @@ class Panel:
             self._next.clear()
             self._fresh = True
             self._condition.notify()
+        self._join(_END_SEC)
 
     def close(self) -> None:
         """No more: the browsers are told, the thread ends."""
-        self.end_mesh()
+        self._unsubscribe()
         with self._condition:
             self._closed = True
             self._condition.notify()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=_CLOSE_SEC)
+        self._join(_CLOSE_SEC)
         for port in self.ports:
             port.close()
+
+    def _join(self, most_sec: float) -> None:
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=most_sec)
 
     # --- requests -----------------------------------------------------------------------------
 
@@ -230,7 +235,9 @@ class Panel:
         waits = False
         while True:
             with self._condition:
-                if waits:
+                if waits and self._ended and not any_greeted(self.ports):
+                    waits = False  # nobody listens; who comes later asks
+                elif waits:
                     self._condition.wait_for(lambda: self._closed, _TICK_SEC)
                 else:
                     self._condition.wait_for(lambda: self._fresh or self._ended, _IDLE_SEC)

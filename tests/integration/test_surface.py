@@ -7,12 +7,13 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from logmesh_ipy import LoggingMeshClient, MeshError
-from logmesh_ipy.errors import TransportError
+from logmesh_ipy.errors import MeshStateError, TransportError
 from logmesh_ipy.instance import context
 from logmesh_ipy.mesh import this_host
 from tests.support import wait_until
@@ -129,3 +130,34 @@ def test_a_start_that_cannot_serve_leaves_nothing_and_can_be_tried_again(
 
     asyncio.run(again())
     context().actor_instance.close_unused()
+
+
+def test_the_logs_of_a_mesh_are_its_own_and_its_jobs_as_data(start: MeshMaker) -> None:
+    mesh, other = start(2), start(1)
+    mesh.run("import os, sys; r = os.environ['RANK']; print('one', r); print('two', r)").get(10)
+    mesh.run("print('ERROR: bad', file=sys.stderr)", ranks=1).get(10)
+    other.run("print('not ours')").get(10)
+    job = mesh.exec(["sh", "-c", "echo job $RANK"], ranks="1").get(10)
+    job.wait().get(10)
+    mesh.flush().get(10)
+    other.flush().get(10)
+    logs = mesh.logs
+    assert sorted(logs.to_polars()["text"].to_list()) == [
+        "ERROR: bad", "job 1", "one 0", "one 1", "two 0", "two 1",
+    ]  # fmt: skip
+    assert other.logs.to_text() == "[0] not ours\n"
+    [bad] = logs.where(level="ERROR", ranks="1").to_arrow().to_pylist()
+    pid = mesh.run("os.getpid()").get(10)[1]
+    told = {name: bad[name] for name in ("rank", "pid", "stream", "level", "text", "job", "host")}
+    assert told == {
+        "rank": 1, "pid": pid, "stream": "stderr", "level": 40, "text": "ERROR: bad", "job": "",
+        "host": mesh.instance.hostname,
+    }  # fmt: skip
+    assert [row.text for row in logs.where(job=job.name)] == [b"job 1"]
+    assert abs(bad["time"].timestamp() - time.time()) < 60
+    mesh.stop().get(10)
+    other.stop().get(10)
+    assert len(logs) == len(mesh.logs) == 6
+    mesh.instance.store.close()
+    with pytest.raises(MeshStateError, match="store was closed"):
+        logs.to_arrow()

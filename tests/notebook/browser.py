@@ -52,6 +52,7 @@ class Browser:
         self.numbers: List[int] = []
         self.sizes: List[int] = []
         self.times: List[float] = []
+        self.arrived: Dict[int, float] = {}
         self.live_end: Optional[int] = None
         self._sources: Dict[int, List[Any]] = {}
 
@@ -89,7 +90,7 @@ class Browser:
         self.times.append(message.at)
         kind = content["type"]
         if kind == "rows":
-            self._take_rows(content, buffer)
+            self._take_rows(content, buffer, message.at)
         elif kind == "live":
             self.live = content["lines"]
         elif kind == "state":
@@ -107,7 +108,7 @@ class Browser:
             assert len(self.files.setdefault(content["id"], [])) == content["part"]
             self.files[content["id"]].append(buffer)
 
-    def _take_rows(self, content: Dict[str, Any], buffer: bytes) -> None:
+    def _take_rows(self, content: Dict[str, Any], buffer: bytes, at: float) -> None:
         if content["live"]:
             assert self.live_end is None or content["first"] == self.live_end
             self.live_end = content["end"]
@@ -125,6 +126,7 @@ class Browser:
             rank = self._sources[source][1]
             for index, text in enumerate(lines):
                 row = first_row + index
+                self.arrived.setdefault(row, at)
                 self.rows[row] = SeenLine(
                     rank, target, cell, first_line + index, text, flags.get(row, 0)
                 )

@@ -85,8 +85,12 @@ class Cell:
     @property
     def text(self) -> str:
         """Its displays as text; the interactive view has none."""
-        texts = [display.get("text/plain") for display in self.displays]
-        return "\n".join(text for text in texts if text is not None)
+        return "\n".join(display["text/plain"] for display in self.snapshots)
+
+    @property
+    def snapshots(self) -> List[Dict[str, Any]]:
+        """Its displays but for the interactive view: what a saved notebook shows."""
+        return [display for display in self.displays if "text/plain" in display]
 
     @property
     def lines(self) -> List[str]:

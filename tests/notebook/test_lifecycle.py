@@ -102,7 +102,7 @@ def test_loading_twice_changes_nothing_and_reloading_stops_the_mesh(kernels: Ker
     kernel.run("%logmesh start --procs 1")
     cell = kernel.run("%%logmesh run\nprint(2)")
     assert cell.lines == ["[0] 2"]
-    assert len(cell.displays) == 1
+    assert len(cell.snapshots) == 1
 
 
 def test_ten_starts_and_stops_leave_neither_threads_nor_files(kernels: KernelMaker) -> None:
@@ -185,7 +185,7 @@ def test_the_notebooks_mesh_is_the_one_that_python_code_finds(kernels: KernelMak
     assert sorted(cell.lines) == ["[0] 5", "[1] 5"]
     assert kernel.run("context().actor_instance.store.rows").result == "2"
     assert kernel.run("%logmesh stop").stdout == "stopped\n"
-    assert "[1] 5" in kernel.run("%logmesh panel").stdout
+    assert "[1] 5" in kernel.run("%logmesh panel").text
 
 
 def test_lines_left_on_the_hosts_are_on_the_receipt(kernels: KernelMaker) -> None:

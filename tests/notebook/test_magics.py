@@ -429,7 +429,7 @@ def test_tab_completes(
 
 def test_status_and_panel_tell_the_whole_mesh(shared: Kernel) -> None:
     shared.run("%%logmesh run --ranks 1\nprint('for the panel')")
-    panel = shared.run("%logmesh panel --lines 1").stdout
+    panel = shared.run("%logmesh panel --lines 1").text
     assert re.search(r"\d\d:\d\d:\d\d \[1\] for the panel\n\Z", panel)
     assert "earlier line" in panel
     status = shared.run("%logmesh status").stdout

@@ -57,7 +57,7 @@ def test_thousands_of_cells_have_each_their_own_line_and_nothing_else(
 
     def check(request: str, line: str) -> None:
         cell = kernel.finish(request, 60)
-        alone = cell == Cell(request, displays=cell.displays[:1], reply=cell.reply)
+        alone = cell == Cell(request, displays=cell.displays[:2], reply=cell.reply)
         if not alone or cell.text != f"{line}\n2/2 procs, 1 line, 0 lost":
             wrong.append((line, cell))
 
@@ -82,7 +82,7 @@ def test_thousands_of_cells_have_each_their_own_line_and_nothing_else(
 @pytest.mark.parametrize("how", ["thread", "job"])
 def test_lines_stream_while_a_cell_blocks_the_main_thread(kernels: KernelMaker, how: str) -> None:
     """Each line carries the time of its printing; it is shown within 200 ms of that."""
-    kernel = kernels("", procs=2)
+    kernel = kernels("--view plain", procs=2)
     kernel.run(PREPARE)
     if how == "thread":
         started = kernel.run(
@@ -198,9 +198,9 @@ def test_output_is_above_the_results_and_the_error_of_its_cell(shared: Kernel) -
 
     cell = shared.run("%%logmesh run\nprint('line')\n'value'")
     assert cell.stdout == "Out[0-3]: 'value'\n"
-    assert kinds(cell.request) == ["display_data", "stream"]
+    assert kinds(cell.request) == ["display_data", "display_data", "stream"]
     cell = shared.run("%%logmesh run\nprint('line')\n1/0")
-    assert kinds(cell.request) == ["display_data", "error"]
+    assert kinds(cell.request) == ["display_data", "display_data", "error"]
 
 
 def test_nested_cells_belong_to_the_outer_one(shared: Kernel) -> None:
@@ -214,7 +214,8 @@ def test_nested_cells_belong_to_the_outer_one(shared: Kernel) -> None:
     )
     assert cell.lines == [f"[0] {n}" for n in range(5)]
     assert cell.receipt == "4/4 procs, 5 lines, 0 lost"
-    assert len(cell.displays) == 1
+    assert len(cell.displays) == 2
+    assert len(cell.snapshots) == 1
     after = shared.run("%%logmesh run --ranks 0\nprint('after')")
     assert after.lines == ["[0] after"]
 
@@ -275,7 +276,7 @@ def test_an_escape_sequence_and_markup_are_shown_as_text(shared: Kernel) -> None
     cell = shared.run(
         "%%logmesh run --ranks 0\nprint('<b>\\x1b[31mred\\x1b[0m \\x1b]0;title\\x07 &')"
     )
-    html = cell.displays[0]["text/html"]
+    html = cell.snapshots[0]["text/html"]
     assert "<b>" not in html.replace("<b style", "")
     assert "&lt;b&gt;" in html
     assert "\x1b" not in html

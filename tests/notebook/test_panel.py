@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import statistics
+import sys
 import time
 
 import pytest
@@ -128,6 +130,29 @@ def test_requests_are_answered_while_a_cell_blocks_where_there_are_subshells(
     browser.until(lambda page: page.state["mode"]["level"] == 10)
     assert browser.state["mode"]["window"] is None
     kernel.run("job.stop().get()")
+
+
+def test_lines_stream_to_browsers_while_a_cell_blocks_the_main_thread(
+    kernels: KernelMaker,
+) -> None:
+    """Each line carries the time of its printing; a browser is told of it soon."""
+    browser = start(kernels)
+    kernel = browser.kernel
+    job = "for i in $(seq 40); do echo at $(date +%s.%N); sleep 0.05; done"
+    kernel.run(f"job = %logmesh exec --bg -- sh -c '{job}'")
+    browser.until(lambda page: page.rows)
+    first = len(browser.rows)
+    kernel.run("import time; time.sleep(3)")
+    to_wall = time.time() - time.monotonic()
+    browser.until(lambda page: len(page.rows) == 80)
+    delays = sorted(
+        browser.arrived[row] + to_wall - float(line.text.split()[1])
+        for row, line in browser.rows.items()
+        if row >= first
+    )
+    sys.stdout.write(f"p50 {statistics.median(delays):.3f} s, max {delays[-1]:.3f} s\n")
+    assert statistics.median(delays) < 0.2
+    assert delays[len(delays) * 95 // 100] < 0.4
 
 
 @pytest.mark.parametrize(

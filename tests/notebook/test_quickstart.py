@@ -35,7 +35,7 @@ class Shown:
         self.displays = [
             output["data"]["text/plain"]
             for output in cell.outputs
-            if output["output_type"] == "display_data"
+            if output["output_type"] == "display_data" and "text/plain" in output["data"]
         ]
         self.errors = [out for out in cell.outputs if out["output_type"] == "error"]
         self.result = "".join(
