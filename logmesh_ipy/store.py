@@ -23,12 +23,12 @@ import threading
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from .lines import DEFAULT_MAX_LINE_BYTES, LineFlag, LineMark, Lines, LineSplitter
 from .model import LogMessage, OutputTarget, ProcInfo
 
-__all__ = ["Chunk", "LogStore", "OpenLine", "Row"]
+__all__ = ["CellSpan", "Chunk", "LogStore", "OpenLine", "Row"]
 
 _BLOCK_BYTES = 4 << 20
 _BLOCK_CHUNKS = 4096
@@ -91,6 +91,14 @@ class OpenLine:
     text: bytes
 
 
+class CellSpan(NamedTuple):
+    """A cell has ``lines`` among the rows ``first_row`` to ``end_row`` (exclusive)."""
+
+    lines: int
+    first_row: int
+    end_row: int
+
+
 class _Stream:
     """The splitter of one stream, and where its lines stand."""
 
@@ -145,7 +153,7 @@ class LogStore:
         self._infos: List[ProcInfo] = []
         self._info_numbers: Dict[ProcInfo, int] = {}
         self._unpacked: Tuple[int, List[Chunk]] = (-1, [])
-        self._cell_lines: Dict[int, int] = {}
+        self._cells: Dict[int, CellSpan] = {}
         self._listeners: List[Callable[[], None]] = []
 
     # --- the sink (on the client's loop) ------------------------------------------------------
@@ -200,7 +208,13 @@ class LogStore:
 
     def cell_lines(self, cell: int) -> int:
         """How many lines have arrived under a cell."""
-        return self._cell_lines.get(cell, 0)
+        span = self._cells.get(cell)
+        return 0 if span is None else span.lines
+
+    def cell_spans(self) -> Tuple[int, Dict[int, CellSpan]]:
+        """How many rows there are, and where among them the lines of each cell are."""
+        with self._lock:
+            return self.rows, dict(self._cells)
 
     def last_walls(self) -> Dict[int, float]:
         """When each source said something last: the host's wall clock."""
@@ -317,7 +331,9 @@ class LogStore:
         self.rows += lines.count
         self.bytes += len(lines.data)
         self._in_memory += size
-        self._cell_lines[cell] = self._cell_lines.get(cell, 0) + lines.count
+        span = self._cells.get(cell)
+        first, before = (chunk.first_row, 0) if span is None else (span.first_row, span.lines)
+        self._cells[cell] = CellSpan(before + lines.count, first, self.rows)
         block = self._blocks[-1]
         assert block.chunks is not None
         block.chunks.append(chunk)

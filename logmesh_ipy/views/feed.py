@@ -11,21 +11,17 @@ one of its chunks, or in a skip that tells how many lines were left out and what
 
 from __future__ import annotations
 
-import re
-import time
-from dataclasses import replace
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from ..aggregator import Aggregator, Group
-from ..patterns import level_of
 from ..sanitize import settle
 from ..store import Chunk, LogStore, OpenLine
+from .cut import cost, first_lines, from_row, last_line, last_lines, presentable, until_row
+from .skips import Cells, summaries
 
 __all__ = [
     "HISTORY_BYTES",
     "MAX_MESSAGE_BYTES",
     "PAGE_BYTES",
-    "SHORTENED",
     "Message",
     "RowFeed",
     "live_message",
@@ -34,24 +30,16 @@ __all__ = [
 MAX_MESSAGE_BYTES = 256 << 10
 HISTORY_BYTES = 4 << 20
 PAGE_BYTES = 1 << 20
-SHORTENED = 32
-"""The line flag of the way to the browser: more of the line is in the store."""
 
 _ROOM = 224 << 10  # for lines and what describes them; the rest of a message is for skips
 _BACKLOG_BYTES = 1 << 20  # what is not skipped, but sent within half a second
-_CHUNK_BYTES = 72  # what a chunk's numbers take as JSON
 _LEAST_ROOM = 1 << 10
 _MAX_SENT_LINE = 8 << 10
 _MAX_WHOLE_LINE = 192 << 10
 _READ_BYTES = 8 << 20
-_MAX_GROUPS = 100
-_MAX_GROUP_TEXT = 200
-_SUMMARY_SEC = 0.01
+_SUMMARY_SEC = 0.004  # of each tenth of a second, while the kernel computes as well
 _MAX_LIVE_LINES = 200
 _MAX_LIVE_TEXT = 1000
-_ERROR = 40
-_MAY_BE_ERROR = re.compile(rb"(?i)err|exce|crit|fatal|panic|traceback|interrupt")
-_CURSOR_MOVE = re.compile(rb"\x1b\[\d{0,4}[AB]")
 
 
 class Message(NamedTuple):
@@ -96,7 +84,7 @@ class RowFeed:
                 return None
             stop = chunks[-1].first_row + chunks[-1].count
             message = self._message(
-                True, first, stop, chunks, _summaries(skipped, _SUMMARY_SEC), most=_MAX_SENT_LINE
+                True, first, stop, chunks, summaries(skipped, _SUMMARY_SEC), most=_MAX_SENT_LINE
             )
             if len(message.payload) <= _ROOM or room < _LEAST_ROOM:
                 self.cursor = stop
@@ -143,7 +131,7 @@ class RowFeed:
         first, end = max(first, self.first_row), min(end, self._store.rows)
         size = 0
         for chunk in self._store.read(first, max(0, end - first), PAGE_BYTES):
-            size += _cost(chunk)
+            size += cost(chunk)
             if size > PAGE_BYTES:
                 return min(end, max(first + 1, chunk.first_row))
         return min(end, chunk.first_row + chunk.count) if size else end
@@ -157,8 +145,8 @@ class RowFeed:
             if not chunks:
                 return
             following = chunks[-1].first_row + chunks[-1].count
-            chunks[0] = _from_row(chunks[0], first)
-            chunks[-1] = _until_row(chunks[-1], end)
+            chunks[0] = from_row(chunks[0], first)
+            chunks[-1] = until_row(chunks[-1], end)
             yield chunks
             first = following
 
@@ -170,11 +158,11 @@ class RowFeed:
             kept += chunks
             size = 0
             for number in range(len(kept) - 1, -1, -1):
-                size += _cost(kept[number])
+                size += cost(kept[number])
                 if size > room:
-                    head, tail = _last_lines(kept[number], room - (size - _cost(kept[number])))
+                    head, tail = last_lines(kept[number], room - (size - cost(kept[number])))
                     if tail is None and number == len(kept) - 1:
-                        head, tail = _last_line(kept[number])
+                        head, tail = last_line(kept[number])
                     skipped += kept[:number]
                     if head is not None:
                         skipped.append(head)
@@ -186,12 +174,12 @@ class RowFeed:
         """The first chunks that fit in ``room``; one line at least."""
         found: List[Chunk] = []
         for chunk in self._store.read(first, end - first, room):
-            cut = _until_row(_from_row(chunk, first), end)
-            cost = _cost(cut)
-            if cost > room:
-                some = _first_lines(cut, room, at_least_one=not found)
+            cut = until_row(from_row(chunk, first), end)
+            size = cost(cut)
+            if size > room:
+                some = first_lines(cut, room, at_least_one=not found)
                 return found if some is None else [*found, some]
-            room -= cost
+            room -= size
             found.append(cut)
         return found
 
@@ -199,11 +187,11 @@ class RowFeed:
         """The row from which on the range holds about ``most_bytes``."""
         start = max(first, end - most_bytes // 16)  # so many rows at most
         found = [chunk for chunks in self._windows(start, end) for chunk in chunks]
-        size = sum(map(_cost, found))
+        size = sum(map(cost, found))
         for chunk in found:
             if size <= most_bytes:
                 return chunk.first_row
-            size -= _cost(chunk)
+            size -= cost(chunk)
         return found[-1].first_row if found else end
 
     def _pieces(self, first: int, end: int) -> List[Tuple[int, int]]:
@@ -213,26 +201,33 @@ class RowFeed:
         begin = first
         for chunks in self._windows(first, end):
             for chunk in chunks:
-                if size and size + _cost(chunk) > _ROOM:
+                if size and size + cost(chunk) > _ROOM:
                     pieces.append((begin, chunk.first_row))
                     begin, size = chunk.first_row, 0
-                size += _cost(chunk)
+                size += cost(chunk)
         if begin < end:
             pieces.append((begin, end))
         return pieces
 
-    def _plain_skip(self, first: int, end: int) -> Dict[str, Any]:
-        """A skip of which nothing but the cells' numbers of lines is told."""
-        cells: Dict[int, int] = {}
-        walls: List[float] = []
-        for chunks in self._windows(first, end):
-            for chunk in chunks:
-                cells[chunk.cell] = cells.get(chunk.cell, 0) + chunk.count
-            walls += [chunks[0].wall, chunks[-1].wall]
+    def _plain_skip(self, first: int, start: int) -> Dict[str, Any]:
+        """A skip of the rows ``first`` to ``start`` that tells the cells' lines, and no more."""
+        cells = Cells()
+        if first == 0:
+            # Not to be read for this: it may be gigabytes. What is behind it is little.
+            rows, spans = self._store.cell_spans()
+            for cell, span in spans.items():
+                cells.found[cell] = [span.lines, span.first_row, min(span.end_row, start)]
+            for chunks in self._windows(start, rows):
+                for chunk in chunks:
+                    cells.found[chunk.cell][0] -= chunk.count
+        else:
+            for chunks in self._windows(first, start):
+                cells.add(chunks)
+        edges = [self._store.read(row, 1) for row in (first, start - 1)]
+        walls = [chunks[0].wall if chunks else 0.0 for chunks in edges]
         return {
-            "first": first, "end": end, "cells": sorted(cells.items()),
-            "wall": [min(walls, default=0.0), max(walls, default=0.0)], "groups": [],
-            "others": end - first,
+            "first": first, "end": start, "cells": cells.told(), "wall": walls, "groups": [],
+            "others": start - first,
         }  # fmt: skip
 
     # --- writing ------------------------------------------------------------------------------
@@ -253,7 +248,7 @@ class RowFeed:
         sources: Dict[int, Tuple[Any, ...]] = {}
         for chunk in chunks:
             info = chunk.info
-            data, flags = _presentable(chunk, most)
+            data, flags = presentable(chunk, most)
             marks += flags
             parts.append(data)
             tuples.append(
@@ -279,170 +274,3 @@ def live_message(lines: Sequence[OpenLine], first_lines: int = _MAX_LIVE_LINES) 
         for line in lines[:first_lines]
     ]  # fmt: skip
     return Message({"type": "live", "lines": shown, "more": len(lines) - len(shown)})
-
-
-# --- chunks -------------------------------------------------------------------------------------
-
-
-def _cost(chunk: Chunk) -> int:
-    return len(chunk.data) + _CHUNK_BYTES
-
-
-def _part(chunk: Chunk, skip: int, count: int, data: bytes) -> Chunk:
-    """Lines ``skip`` to ``skip + count`` of a chunk, of which ``data`` is the text."""
-    marks = tuple(
-        replace(mark, index=mark.index - skip)
-        for mark in chunk.marks
-        if skip <= mark.index < skip + count
-    )
-    return replace(
-        chunk, first_row=chunk.first_row + skip, first_line=chunk.first_line + skip, count=count,
-        data=data, marks=marks,
-    )  # fmt: skip
-
-
-def _split(chunk: Chunk, at: int) -> Tuple[Chunk, Chunk]:
-    """The chunk's first lines, whose text ends at byte ``at``, and the others."""
-    head = chunk.data[:at]
-    count = head.count(b"\n")
-    return (
-        _part(chunk, 0, count, head),
-        _part(chunk, count, chunk.count - count, chunk.data[at:]),
-    )
-
-
-def _line_start(chunk: Chunk, line: int) -> int:
-    """Where a line of the chunk begins."""
-    if line == 0:
-        return 0
-    rest = chunk.data.split(b"\n", line)[-1]
-    return len(chunk.data) - len(rest)
-
-
-def _from_row(chunk: Chunk, row: int) -> Chunk:
-    skip = row - chunk.first_row
-    return chunk if skip <= 0 else _split(chunk, _line_start(chunk, skip))[1]
-
-
-def _until_row(chunk: Chunk, row: int) -> Chunk:
-    keep = row - chunk.first_row
-    return chunk if keep >= chunk.count else _split(chunk, _line_start(chunk, keep))[0]
-
-
-def _last_lines(chunk: Chunk, room: int) -> Tuple[Optional[Chunk], Optional[Chunk]]:
-    """(the lines that do not fit, those that do), from the chunk's end."""
-    room -= _CHUNK_BYTES
-    start = len(chunk.data) if room <= 0 else chunk.data.find(b"\n", len(chunk.data) - room - 1) + 1
-    if start >= len(chunk.data):
-        return chunk, None
-    return _split(chunk, start)
-
-
-def _last_line(chunk: Chunk) -> Tuple[Optional[Chunk], Chunk]:
-    start = chunk.data.rfind(b"\n", 0, -1) + 1
-    if not start:
-        return None, chunk
-    return _split(chunk, start)
-
-
-def _first_lines(chunk: Chunk, room: int, *, at_least_one: bool) -> Optional[Chunk]:
-    end = chunk.data.rfind(b"\n", 0, max(0, room - _CHUNK_BYTES)) + 1
-    if not end:
-        if not at_least_one:
-            return None
-        end = chunk.data.index(b"\n") + 1
-    return _split(chunk, end)[0]
-
-
-def _presentable(chunk: Chunk, most: int) -> Tuple[bytes, List[Tuple[int, int, int]]]:
-    """A chunk's text as UTF-8 that a browser can take, and the marks of its special lines.
-
-    Lines of more than ``most`` bytes are shortened.
-    """
-    data = chunk.data
-    marks = {mark.index: (int(mark.flags), mark.true_bytes) for mark in chunk.marks}
-    if b"\r" in data or len(data) > most:
-        lines = chunk.lines()
-        for index, line in enumerate(lines):
-            text = line
-            if b"\r" in text and not _CURSOR_MOVE.search(text):
-                text = settle(text)
-            if len(text) > most:
-                flags, true_bytes = marks.get(index, (0, len(line)))
-                marks[index] = (flags | SHORTENED, true_bytes)
-                text = _shortened(text, most)
-            lines[index] = text
-        lines.append(b"")
-        data = b"\n".join(lines)
-    if not data.isascii():
-        try:
-            data.decode()
-        except UnicodeDecodeError:
-            data = data.decode("utf-8", "backslashreplace").encode()
-    row = chunk.first_row
-    return data, [(row + index, *mark) for index, mark in sorted(marks.items())]
-
-
-def _shortened(text: bytes, most: int) -> bytes:
-    """The beginning of a long line; of one that moves the cursor, the end."""
-    if b"\r" in text:
-        return text[-most:].decode("utf-8", "ignore").encode()
-    return text[:most].decode("utf-8", "ignore").encode()
-
-
-# --- skips --------------------------------------------------------------------------------------
-
-
-def _summaries(chunks: Sequence[Chunk], most_sec: float) -> List[Dict[str, Any]]:
-    """What is left out, in short; looks at it for ``most_sec`` at most, the rest is counted."""
-    if not chunks:
-        return []
-    deadline = time.perf_counter() + most_sec
-    aggregator = Aggregator(1.0)
-    cells: Dict[int, int] = {}
-    unseen = 0
-    for chunk in chunks:
-        cells[chunk.cell] = cells.get(chunk.cell, 0) + chunk.count
-        if time.perf_counter() < deadline:
-            aggregator.add(chunk, 0.0)
-        else:
-            unseen += chunk.count
-    groups: List[Tuple[int, Group]] = []
-    for report in aggregator.flush():
-        groups += [(report.cell, group) for group in report.groups]
-        unseen += report.others
-    shown = _most_telling(groups)
-    told = {id(group) for _, group in shown}
-    unseen += sum(group.count for _, group in groups if id(group) not in told)
-    return [
-        {
-            "first": chunks[0].first_row,
-            "end": chunks[-1].first_row + chunks[-1].count,
-            "cells": sorted(cells.items()),
-            "wall": [chunks[0].wall, chunks[-1].wall],
-            "groups": [
-                (int(group.target), group.job, cell, _group_text(group), group.count,
-                 group.folded_ranks, int(group.differs))
-                for cell, group in shown
-            ],
-            "others": unseen,
-        }
-    ]  # fmt: skip
-
-
-def _most_telling(groups: List[Tuple[int, Group]]) -> List[Tuple[int, Group]]:
-    """Those with most lines, and among the others those that state an error."""
-    if len(groups) <= _MAX_GROUPS:
-        return groups
-    by_count = sorted(groups, key=lambda item: -item[1].count)
-    half = _MAX_GROUPS // 2
-    errors = [
-        item
-        for item in by_count[half:]
-        if _MAY_BE_ERROR.search(item[1].text) and (level_of(item[1].text) or 0) >= _ERROR
-    ]
-    return by_count[:half] + errors[:half]
-
-
-def _group_text(group: Group) -> str:
-    return group.shown[:_MAX_GROUP_TEXT].decode("utf-8", "backslashreplace")

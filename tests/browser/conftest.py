@@ -70,6 +70,10 @@ class Server:
             JUPYTERLAB_WORKSPACES_DIR=f"{self.directory}/workspaces",
         )
         self._kernel_spec(python)
+        settings = self.directory / "settings" / "@jupyterlab" / "apputils-extension"
+        settings.mkdir(parents=True)
+        quiet = {"fetchNews": "false", "checkForUpdates": False}
+        settings.joinpath("notification.jupyterlab-settings").write_text(json.dumps(quiet))
         if not extension:
             config = self.directory / "config" / "labconfig"
             config.mkdir(parents=True)
@@ -82,7 +86,6 @@ class Server:
                 sys.executable, "-m", "jupyter", kind, "--no-browser", "--allow-root",
                 "--ServerApp.port=0", "--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=t",
                 f"--ServerApp.root_dir={self.work}", f"--{app}.expose_app_in_browser=True",
-                f"--{app}.news_url=None" if kind == "lab" else "--ServerApp.open_browser=False",
                 "--KernelSpecManager.ensure_native_kernel=False",
             ],
             env=environ, cwd=self.work, stdout=self.log, stderr=subprocess.STDOUT,
@@ -91,7 +94,7 @@ class Server:
         self.url = wait_until(self._find_url, 60, self.words)
 
     def _kernel_spec(self, python: str) -> None:
-        place = self.directory / "data" / "kernels" / "python3"
+        place = self.directory / "data" / "kernels" / "tested"
         place.mkdir(parents=True)
         argv = [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         spec = {"argv": argv, "display_name": "tested", "language": "python"}
@@ -109,7 +112,7 @@ class Server:
     def write(self, name: str, cells: List[str]) -> None:
         """A notebook file."""
         notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "tested"}
+        notebook.metadata["kernelspec"] = {"name": "tested", "display_name": "tested"}
         nbformat.write(notebook, self.work / name)
 
     def read(self, name: str) -> Any:

@@ -137,7 +137,7 @@ class Browser:
             end = stop
         assert end == content["end"]
         for skip in content["skips"]:
-            lines_of_cells = sum(count for _, count in skip["cells"])
+            lines_of_cells = sum(cell[1] for cell in skip["cells"])
             assert lines_of_cells == skip["end"] - skip["first"]
             assert sum(group[4] for group in skip["groups"]) + skip["others"] == lines_of_cells
         self.skips += content["skips"]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from logmesh_ipy.model import LogMessage, OutputTarget, ProcInfo
 from logmesh_ipy.store import LogStore
 from logmesh_ipy.views import feed as feed_module
-from logmesh_ipy.views.feed import MAX_MESSAGE_BYTES, SHORTENED, Message, RowFeed, live_message
+from logmesh_ipy.views.cut import SHORTENED
+from logmesh_ipy.views.feed import MAX_MESSAGE_BYTES, Message, RowFeed, live_message
 
 INFOS = [
     ProcInfo(proc=proc, rank=rank, hostname="h", pid=100 + proc, job=job)
@@ -54,7 +55,7 @@ def unpack(message: Message) -> Tuple[Lines, List[Tuple[int, int]]]:
     assert at == content["end"]
     for skip in content["skips"]:
         told = sum(group[4] for group in skip["groups"]) + skip["others"]
-        assert told == skip["end"] - skip["first"] == sum(count for _, count in skip["cells"])
+        assert told == skip["end"] - skip["first"] == sum(cell[1] for cell in skip["cells"])
     return lines, skips
 
 
@@ -202,6 +203,34 @@ def test_history_is_the_end_then_one_skip_for_what_is_older() -> None:
     assert list(feed.history(60_000)) == []
     some = [unpack(message)[0] for message in feed.history(59_990)]
     assert [sorted(lines) for lines in some] == [list(range(59_990, 60_000))]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 300)), min_size=1, max_size=60))
+def test_a_page_that_comes_back_is_told_where_each_cell_s_lines_are(
+    cells: List[Tuple[int, int]],
+) -> None:
+    store = LogStore(memory_bytes=1 << 16)
+    feed = RowFeed(store)
+    rows: List[int] = []
+    for cell, count in cells:
+        store.begin_cell(cell)
+        append(store, 0, b"z" * 999 + b"\n" + b"x\n" * (count - 1))
+        rows += [cell] * count
+    while feed.live() is not None:
+        pass
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed_module, "HISTORY_BYTES", 20_000)
+        messages = list(feed.history(0))
+    for message in messages:
+        for skip in message.content["skips"]:
+            part = rows[skip["first"] : skip["end"]]
+            assert {told[0]: told[1] for told in skip["cells"]} == {c: part.count(c) for c in part}
+            for cell, lines, first, end in skip["cells"]:
+                assert rows[first:end].count(cell) == lines
+    held = [row for message in messages for row in unpack(message)[0]]
+    assert len(held) == len(set(held))
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ FLOORS: Dict[int, str] = {
     "engines/ssh",
     6: "aggregator host instance job log_columns log_files log_filter log_summary logs loop mesh "
     "ranks remote_code remote_proc store",
-    7: "client views views/base views/comms views/default views/driver views/feed "
-    "views/panel views/plain views/terminal views/widget",
+    7: "client views views/base views/comms views/cut views/default views/driver views/feed "
+    "views/panel views/plain views/skips views/terminal views/widget",
     8: "__init__ __main__ cell_flush cli extension magics notebook_panel session settings status",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

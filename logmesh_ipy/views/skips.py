@@ -1,0 +1,96 @@
+"""What is left out of messages to browsers, in short: how many lines of which cells, saying what.
+
+Groups are those of an aggregation window. Looking at lines costs time that the kernel may need, so
+it is bounded; what was not looked at is counted.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, Dict, List, Sequence, Tuple
+
+from ..aggregator import Aggregator, Group
+from ..patterns import level_of
+from ..store import Chunk
+
+__all__ = ["Cells", "summaries"]
+
+_MAX_GROUPS = 100
+_MAX_GROUP_TEXT = 200
+_ERROR = 40
+_MAY_BE_ERROR = re.compile(rb"(?i)err|exce|crit|fatal|panic|traceback|interrupt")
+
+
+class Cells:
+    """Lines, first row and end of each cell's part of a skip."""
+
+    def __init__(self) -> None:
+        self.found: Dict[int, List[int]] = {}
+
+    def add(self, chunks: Sequence[Chunk]) -> None:
+        """Count these too; behind those before."""
+        for chunk in chunks:
+            end = chunk.first_row + chunk.count
+            part = self.found.setdefault(chunk.cell, [0, chunk.first_row, end])
+            part[0] += chunk.count
+            part[2] = end
+
+    def told(self) -> List[Tuple[int, int, int, int]]:
+        """``[cell, lines, first, end]`` of each."""
+        return [(c, part[0], part[1], part[2]) for c, part in sorted(self.found.items()) if part[0]]
+
+
+def summaries(chunks: Sequence[Chunk], most_sec: float) -> List[Dict[str, Any]]:
+    """What is left out, in short; looks at it for ``most_sec`` at most, the rest is counted."""
+    if not chunks:
+        return []
+    deadline = time.perf_counter() + most_sec
+    aggregator = Aggregator(1.0)
+    cells = Cells()
+    cells.add(chunks)
+    unseen = 0
+    for chunk in chunks:
+        if time.perf_counter() < deadline:
+            aggregator.add(chunk, 0.0)
+        else:
+            unseen += chunk.count
+    groups: List[Tuple[int, Group]] = []
+    for report in aggregator.flush():
+        groups += [(report.cell, group) for group in report.groups]
+        unseen += report.others
+    shown = _most_telling(groups)
+    told = {id(group) for _, group in shown}
+    unseen += sum(group.count for _, group in groups if id(group) not in told)
+    return [
+        {
+            "first": chunks[0].first_row,
+            "end": chunks[-1].first_row + chunks[-1].count,
+            "cells": cells.told(),
+            "wall": [chunks[0].wall, chunks[-1].wall],
+            "groups": [
+                (int(group.target), group.job, cell, _group_text(group), group.count,
+                 group.folded_ranks, int(group.differs))
+                for cell, group in shown
+            ],
+            "others": unseen,
+        }
+    ]  # fmt: skip
+
+
+def _most_telling(groups: List[Tuple[int, Group]]) -> List[Tuple[int, Group]]:
+    """Those with most lines, and among the others those that state an error."""
+    if len(groups) <= _MAX_GROUPS:
+        return groups
+    by_count = sorted(groups, key=lambda item: -item[1].count)
+    half = _MAX_GROUPS // 2
+    errors = [
+        item
+        for item in by_count[half:]
+        if _MAY_BE_ERROR.search(item[1].text) and (level_of(item[1].text) or 0) >= _ERROR
+    ]
+    return by_count[:half] + errors[:half]
+
+
+def _group_text(group: Group) -> str:
+    return group.shown[:_MAX_GROUP_TEXT].decode("utf-8", "backslashreplace")
