@@ -113,6 +113,7 @@ export interface BlockItem extends Said {
 export interface SkipItem {
   kind: 'skip';
   id: string;
+  /** Of the rows that are not held, those among which the query's cell has lines. */
   first: number;
   end: number;
   /** How many lines of the query's cell there are among them (all of them for a whole mesh). */

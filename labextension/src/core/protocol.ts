@@ -48,8 +48,8 @@ export type SkipGroupTuple = [number, string, number, string, number, string, nu
 export interface SkipMessage {
   first: number;
   end: number;
-  /** `[cell, lines]` of each cell that has lines among them. */
-  cells: [number, number][];
+  /** `[cell, lines, first, end]` of each cell that has lines among them, and where these are. */
+  cells: [number, number, number, number][];
   /** Wall times of the first and the last of them. */
   wall: [number, number];
   /** What they say, in short; lines that no group counts are `others`. */

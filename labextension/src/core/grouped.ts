@@ -1,0 +1,230 @@
+/** The list of groups: windows with their heads, groups, and skips that no group counts. */
+import type { Item, LineItem } from './api';
+import { Fold, textOf } from './groups';
+import type { Group, GroupWindow } from './groups';
+import type { ItemMaker } from './items';
+import type { LineStore } from './lines';
+import type { MatchCache } from './matches';
+import type { ItemList } from './plain';
+import type { Scheduler } from './scheduler';
+import { Segment } from './segment';
+import { Skip } from './skips';
+import type { Sources } from './sources';
+
+const MANY_GROUPS = 20_000;
+const ERROR = 40;
+
+export class GroupedList implements ItemList {
+  length = 0;
+  private fold: Fold | null = null;
+  private next: Fold | null = null;
+  private starts: number[] = [];
+  private groupsWhenMade = 0;
+  private cell: number | null = null;
+
+  constructor(
+    private readonly store: LineStore,
+    private readonly sources: Sources,
+    private readonly matches: MatchCache,
+    private readonly items: ItemMaker
+  ) {}
+
+  /** What was read is of no use any more; what is shown stays until there is something new. */
+  reset(cell: number | null, window: number | null): void {
+    this.cell = cell;
+    this.next = new Fold(this.store, this.sources, this.matches, cell, window);
+  }
+
+  /** Hold nothing until the next reset. */
+  clear(): void {
+    this.fold = null;
+    this.next = null;
+    this.measure();
+  }
+
+  /** Read on until the deadline. True when all has been read. */
+  update(scheduler: Scheduler, deadline: number): boolean {
+    const { fold } = this;
+    if (this.next === null && fold !== null) {
+      const tooMany = fold.groupCount > MANY_GROUPS && fold.groupCount > 2 * this.groupsWhenMade;
+      if (!fold.valid || tooMany) {
+        this.reset(this.cell, fold.window);
+      }
+    }
+    if (this.next !== null && !this.next.valid) {
+      this.reset(this.cell, this.next.window);
+    }
+    const reading = this.next ?? fold;
+    if (reading === null) {
+      return true;
+    }
+    const done = reading.advance(scheduler, deadline);
+    if (this.next !== null && (done || fold === null)) {
+      this.fold = this.next;
+      this.next = done ? null : this.next;
+      this.groupsWhenMade = this.fold.groupCount;
+    }
+    this.measure();
+    return done;
+  }
+
+  /** A segment is about to leave the store. */
+  forget(segment: Segment): void {
+    this.fold?.forget(segment);
+    if (this.next !== this.fold) {
+      this.next?.forget(segment);
+    }
+  }
+
+  item(index: number): Item {
+    const [window, at] = this.at(index);
+    if (window.skip !== null) {
+      return this.items.skip(this.currentSkip(window.skip), this.cell, true);
+    }
+    const group = window.groups[at];
+    return group === undefined ? this.windowItem(window) : this.groupItem(group);
+  }
+
+  indexOf(id: string): number {
+    for (const [number, window] of this.windows().entries()) {
+      const start = this.starts[number] as number;
+      if (window.id === id) {
+        return start;
+      }
+      if (id.startsWith('g') || id.startsWith('b') || id.startsWith('r')) {
+        const at = window.groups.findIndex(group => idOf(group) === id || group.id === id);
+        if (at >= 0) {
+          return start + this.headSize(window) + at;
+        }
+      }
+    }
+    return -1;
+  }
+
+  nextError(index: number, direction: 1 | -1): number {
+    for (let next = index + direction; next >= 0 && next < this.length; next += direction) {
+      const [window, at] = this.at(next);
+      const group = window.groups[at];
+      if (group !== undefined ? group.level >= ERROR : (window.skip?.summary.errors ?? 0) > 0) {
+        return next;
+      }
+    }
+    return -1;
+  }
+
+  /** Lines of a group that are held, oldest first. */
+  lines(id: string, ranks: ReadonlySet<number> | null, most: number): LineItem[] {
+    const lines: LineItem[] = [];
+    const group = this.windows()
+      .flatMap(window => window.groups)
+      .find(each => idOf(each) === id);
+    for (const part of group === undefined || group.block !== null ? [] : this.store.parts) {
+      if (part instanceof Segment && part.first <= group!.lastRow && part.end > group!.row) {
+        this.collect(part, group as Group, ranks, most, lines);
+      }
+    }
+    return lines;
+  }
+
+  private collect(
+    segment: Segment,
+    group: Group,
+    ranks: ReadonlySet<number> | null,
+    most: number,
+    lines: LineItem[]
+  ): void {
+    const hashes = segment.templates();
+    for (const index of this.matches.of(segment)?.rows ?? []) {
+      const row = segment.first + index;
+      if (lines.length >= most || row > group.lastRow) {
+        return;
+      }
+      const mark = segment.marks[index] as number;
+      if (
+        row < group.row ||
+        (group.redrawn ? row !== group.row : hashes[index] !== group.hash || mark !== 0) ||
+        segment.target[index] !== group.target ||
+        (this.perCell && segment.cell[index] !== group.cell)
+      ) {
+        continue;
+      }
+      const source = this.sources.at(segment.source[index] as number);
+      if (source.job === group.job && (ranks === null || ranks.has(source.rank))) {
+        lines.push(this.items.line(segment, index));
+      }
+    }
+  }
+
+  private get perCell(): boolean {
+    return this.cell !== null || (this.fold?.window ?? null) !== null;
+  }
+
+  private windows(): readonly GroupWindow[] {
+    return this.fold?.windows ?? [];
+  }
+
+  private headSize(window: GroupWindow): number {
+    return window.skip !== null || this.fold?.window !== null ? 1 : 0;
+  }
+
+  private measure(): void {
+    let start = 0;
+    this.starts = this.windows().map(window => {
+      const begin = start;
+      start += this.headSize(window) + window.groups.length;
+      return begin;
+    });
+    this.length = start;
+  }
+
+  /** The window of an item, and which of its groups it is; -1: its head. */
+  private at(index: number): [GroupWindow, number] {
+    if (index < 0 || index >= this.length) {
+      throw new RangeError(`no item ${index} of ${this.length}`);
+    }
+    let low = 0;
+    let high = this.starts.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if ((this.starts[middle] as number) <= index) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    const window = this.windows()[low] as GroupWindow;
+    return [window, index - (this.starts[low] as number) - this.headSize(window)];
+  }
+
+  private windowItem({ id, cell, firstWall, lastWall, lines }: GroupWindow): Item {
+    return { kind: 'window', id, cell, firstWall, lastWall, lines };
+  }
+
+  private groupItem(group: Group): Item {
+    const ranks = [...group.ranks].sort((one, other) => one - other);
+    if (group.block !== null) {
+      return this.items.block(group.block, ranks, group.count);
+    }
+    const { target, job, cell, count, held, firstWall, lastWall, differs } = group;
+    const segment = group.redrawn ? this.store.segmentOf(group.row) : null;
+    const now = segment?.redrawn.get(group.row - segment.first);
+    const level = now === undefined || segment === null
+      ? group.level
+      : (segment.level[group.row - segment.first] as number);
+    return {
+      kind: 'group', id: group.id, text: now ?? textOf(group),
+      target, job, cell, level, count, held, firstWall, lastWall, differs, ranks
+    };
+  }
+
+  /** The skip as it is now: it may be loading, or have been cut. */
+  private currentSkip(skip: Skip): Skip {
+    const part = this.store.parts[this.store.indexOf(skip.first)];
+    return part instanceof Skip ? part : skip;
+  }
+}
+
+function idOf(group: Group): string {
+  return group.block === null ? group.id : `b${group.block.head}`;
+}
+

@@ -1,0 +1,70 @@
+/** How many lines of which level when. */
+import type { Bin } from './api';
+import { SLOTS } from './levels';
+import type { Matches } from './matches';
+
+const STEPS = [1, 2, 5];
+const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400];
+
+/** At most `most` bins (2 at least) over all lines that pass but for the time filter. */
+export function histogramOf(all: readonly Matches[], most: number): { step: number; bins: Bin[] } {
+  let first = Infinity;
+  let last = -Infinity;
+  for (const { segment, untimed } of all) {
+    const walls = segment.wall;
+    for (let at = 0; at < untimed.length; at += 1) {
+      const wall = walls[untimed[at] as number] as number;
+      first = wall < first ? wall : first;
+      last = wall > last ? wall : last;
+    }
+  }
+  if (first > last) {
+    return { step: 1, bins: [] };
+  }
+  const limit = Math.max(2, Math.floor(most));
+  const step = stepFor(first, last, limit);
+  const begin = Math.floor(first / step);
+  const count = Math.floor(last / step) - begin + 1;
+  const counts = new Uint32Array(count * 6);
+  for (const { segment, untimed } of all) {
+    const { wall: walls, level: levels } = segment;
+    for (let at = 0; at < untimed.length; at += 1) {
+      const index = untimed[at] as number;
+      const bin = Math.floor((walls[index] as number) / step) - begin;
+      const place = bin * 6 + (SLOTS[levels[index] as number] as number);
+      counts[place] = (counts[place] as number) + 1;
+    }
+  }
+  const bins: Bin[] = [];
+  for (let bin = 0; bin < count; bin += 1) {
+    const [none, debug, info, warning, error, critical] = counts.subarray(bin * 6, bin * 6 + 6);
+    bins.push({
+      start: (begin + bin) * step,
+      counts: [none ?? 0, debug ?? 0, info ?? 0, warning ?? 0, error ?? 0, critical ?? 0]
+    });
+  }
+  return { step, bins };
+}
+
+/** The finest step that people read easily and that needs no more than so many bins. */
+function stepFor(first: number, last: number, most: number): number {
+  const fits = (step: number): boolean =>
+    Math.floor(last / step) - Math.floor(first / step) + 1 <= most;
+  for (let power = 0.01; power < 1; power *= 10) {
+    for (const step of STEPS) {
+      if (fits(power * step)) {
+        return power * step;
+      }
+    }
+  }
+  for (const step of SECONDS) {
+    if (fits(step)) {
+      return step;
+    }
+  }
+  let step = 2 * 86400;
+  while (!fits(step)) {
+    step *= 2;
+  }
+  return step;
+}

@@ -1,0 +1,125 @@
+/** What a list shows, made from the store when it is asked for. */
+import type { BlockItem, LineItem, LiveItem, SkipItem } from './api';
+import { settle, withoutMoves } from './carriage';
+import { levelOf } from './levels';
+import type { LineStore } from './lines';
+import { LineFlag } from './protocol';
+import type { LiveMessage } from './protocol';
+import type { Segment } from './segment';
+import type { Skip } from './skips';
+import type { Sources } from './sources';
+import type { Block } from './tracebacks';
+
+const BLOCK_LEVEL = 40;
+
+export class ItemMaker {
+  constructor(
+    private readonly store: LineStore,
+    private readonly sources: Sources
+  ) {}
+
+  line(segment: Segment, index: number): LineItem {
+    const source = this.sources.at(segment.source[index] as number);
+    const flags = segment.flags[index] as number;
+    const row = segment.first + index;
+    return {
+      kind: 'line',
+      id: `r${row}`,
+      row,
+      source,
+      target: segment.target[index] as number,
+      job: source.job,
+      level: segment.level[index] as number,
+      cell: segment.cell[index] as number,
+      wall: segment.wall[index] as number,
+      text: segment.shown(index),
+      note: noteOf(flags, segment.trueBytes.get(index) ?? 0),
+      continued: (flags & LineFlag.continued) !== 0,
+      shortened: (flags & LineFlag.shortened) !== 0
+    };
+  }
+
+  block(block: Block, ranks: readonly number[], count: number): BlockItem {
+    const source = this.sources.at(block.source);
+    const lines = this.blockLines(block);
+    return {
+      kind: 'block',
+      id: `b${block.head}`,
+      row: block.head,
+      source, ranks, count, lines,
+      target: block.target,
+      job: source.job,
+      level: BLOCK_LEVEL,
+      cell: block.cell,
+      wall: block.wall,
+      title: block.title === '' ? (lines[lines.length - 1] ?? '') : block.title,
+      open: block.open
+    };
+  }
+
+  /** Its lines as far as they are held. */
+  blockLines(block: Block): string[] {
+    const lines: string[] = [];
+    for (const row of block.rows) {
+      const segment = this.store.segmentOf(row);
+      if (segment !== null) {
+        lines.push(segment.raw(row - segment.first));
+      }
+    }
+    return lines;
+  }
+
+  /** `grouped`: its groups are shown elsewhere. */
+  skip(skip: Skip, cell: number | null, grouped: boolean): SkipItem {
+    const { summary } = skip;
+    const own = grouped || !skip.tells ? [] : summary.groups;
+    const groups = own.filter(group => cell === null || group.cell === cell);
+    const lines = skip.linesOf(cell);
+    const [first, end] = skip.rowsOf(cell);
+    const counted = (skip.tells ? summary.groups : [])
+      .filter(group => cell === null || group.cell === cell)
+      .reduce((sum, group) => sum + group.count, 0);
+    return {
+      kind: 'skip',
+      id: `s${skip.first}`,
+      first,
+      end,
+      lines: grouped ? Math.max(0, lines - counted) : lines,
+      known: summary.known,
+      groups: groups.map(({ text, count, ranks, level, target, job }) => ({
+        text, count, ranks, level, target, job
+      })),
+      others: Math.max(0, lines - counted),
+      errors: !skip.tells
+        ? 0
+        : cell === null
+          ? summary.errors
+          : groups.reduce((sum, { level, count }) => sum + (level >= BLOCK_LEVEL ? count : 0), 0),
+      wall: summary.wall,
+      loading: skip.loading
+    };
+  }
+
+  live([id, target, cell, wall, raw]: LiveMessage['lines'][number]): LiveItem {
+    const source = this.sources.at(this.sources.indexOf(id));
+    const text = settle(withoutMoves(raw));
+    return {
+      kind: 'live',
+      id: `v${id}.${target}`,
+      source, target, cell, wall, text,
+      job: source.job,
+      level: levelOf(text)
+    };
+  }
+}
+
+function noteOf(flags: number, bytes: number): string {
+  if (flags & LineFlag.truncated) {
+    const kept = flags & LineFlag.overwritten ? 'end kept' : 'cut';
+    return `line of ${bytes.toLocaleString('en')} bytes, ${kept}`;
+  }
+  if (flags & LineFlag.shortened) {
+    return `line of ${bytes.toLocaleString('en')} bytes, shortened here`;
+  }
+  return flags & LineFlag.broken ? 'bytes next to it are missing' : '';
+}

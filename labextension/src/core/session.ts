@@ -1,0 +1,328 @@
+/**
+ * One kernel session on one page: what the kernel has told, over whatever transport, and what it is
+ * asked. All views of a page share it, those of other bundles too ({@link sessionOf}).
+ */
+import type { ISession, ITransport, Proc, Receipt, SessionEvents, Source } from './api';
+import { Emitter } from './emitter';
+import { Intake } from './intake';
+import type { Bounds, LineStore } from './lines';
+import { ProcTable } from './procs';
+import { isKernelMessage } from './protocol';
+import type {
+  KernelMessage,
+  LiveMessage,
+  Mode,
+  ReceiptMessage,
+  ReplyMessage,
+  Request,
+  RowsMessage,
+  StateMessage
+} from './protocol';
+import { Requests } from './requests';
+import { systemScheduler } from './scheduler';
+import type { Scheduler } from './scheduler';
+import { Sources } from './sources';
+
+const HELLO_AGAIN_MS = 2000;
+const GAP_MS = 200;
+const UNKNOWN_MS = 5000;
+const REMEMBERED_NUMBERS = 512;
+
+/** What queries need to hear besides {@link SessionEvents}. */
+export interface CoreEvents extends SessionEvents {
+  rows: void;
+  live: void;
+}
+
+export interface SessionOptions {
+  scheduler?: Scheduler;
+  bounds?: Bounds;
+}
+
+export class Session extends Emitter<CoreEvents> implements ISession {
+  readonly scheduler: Scheduler;
+  readonly people = new Sources();
+  private readonly intake: Intake;
+  private readonly requests: Requests;
+  private readonly table = new ProcTable();
+  private readonly receipts = new Map<number, Receipt>();
+  private readonly transports: ITransport[] = [];
+  private readonly numbers = new Set<number>();
+  private newest = -1;
+  private known: StateMessage | null = null;
+  private lastProof: Receipt | null = null;
+  private liveLines: LiveMessage['lines'] = [];
+  private helloPending = false;
+  private unknownAt = -Infinity;
+
+  constructor(
+    readonly id: string,
+    options: SessionOptions = {}
+  ) {
+    super();
+    this.scheduler = options.scheduler ?? systemScheduler;
+    this.requests = new Requests(id);
+    this.intake = new Intake(
+      this.people,
+      this.scheduler,
+      (first, end) => void this.fetchPage(first, end, false).catch(() => undefined),
+      options.bounds
+    );
+  }
+
+  get store(): LineStore {
+    return this.intake.store;
+  }
+
+  get connected(): boolean {
+    return this.transports.length > 0;
+  }
+
+  get state(): Readonly<StateMessage> | null {
+    return this.known;
+  }
+
+  get mode(): Readonly<Mode> | null {
+    return this.known?.mode ?? null;
+  }
+
+  get sources(): ReadonlyMap<number, Source> {
+    return this.people.byId;
+  }
+
+  get procs(): readonly Proc[] {
+    return this.table.at(this.scheduler.now());
+  }
+
+  get lastReceipt(): Receipt | null {
+    return this.lastProof;
+  }
+
+  get rows(): number {
+    return Math.max(this.known?.rows ?? 0, this.store.end);
+  }
+
+  get rate(): number {
+    return this.procs.reduce((sum, proc) => sum + proc.rate, 0);
+  }
+
+  get errors(): number {
+    return this.intake.errors;
+  }
+
+  /** The unfinished lines as the kernel told them last, but for those that rows show. */
+  get live(): LiveMessage['lines'] {
+    return this.liveLines;
+  }
+
+  receipt(cell: number): Receipt | null {
+    return this.receipts.get(cell) ?? null;
+  }
+
+  /** Hear and ask the kernel over a transport, until it closes. The newest that is open is asked. */
+  attach(transport: ITransport): void {
+    if (this.transports.includes(transport)) {
+      return;
+    }
+    this.transports.push(transport);
+    let heard = false;
+    transport.onMessage((data, buffer) => {
+      if (isKernelMessage(data) && data.session === this.id) {
+        heard ||= data.type === 'state';
+        this.receive(data, buffer);
+      }
+    });
+    transport.onClose(() => this.detach(transport));
+    const greet = (): void => {
+      if (!heard && this.transports.includes(transport)) {
+        this.hello(transport);
+        this.scheduler.later(greet, HELLO_AGAIN_MS);
+      }
+    };
+    greet();
+    this.emit('state', undefined);
+  }
+
+  async request(request: Request): Promise<string> {
+    return (await this.ask(request).reply).text ?? '';
+  }
+
+  async fetch(first: number, end: number, whole = false): Promise<void> {
+    this.store.keep(first, end);
+    this.setLoading(first, end, true);
+    try {
+      for (let from = first; from < end; ) {
+        const next = await this.fetchPage(from, end, whole);
+        this.setLoading(from, Math.min(next, end), false);
+        if (next <= from) {
+          return;
+        }
+        from = next;
+      }
+    } finally {
+      this.setLoading(first, end, false);
+    }
+  }
+
+  async download(
+    format: 'text' | 'jsonl' | 'parquet',
+    cell: number | null,
+    ranks: number[] | null,
+    progress: (part: number) => void
+  ): Promise<{ name: string; blob: Blob }> {
+    const { id, reply } = this.ask({ type: 'download', format, cell, ranks }, progress);
+    await reply;
+    return this.requests.file(id);
+  }
+
+  private get way(): ITransport | undefined {
+    return this.transports[this.transports.length - 1];
+  }
+
+  private ask(
+    request: Request,
+    progress?: (part: number) => void
+  ): { id: string; reply: Promise<ReplyMessage> } {
+    const way = this.way;
+    if (way === undefined) {
+      return { id: '', reply: Promise.reject(new Error('there is no connection to the kernel')) };
+    }
+    return this.requests.ask(request, way, message => way.send(message), progress);
+  }
+
+  /** Fetch what one answer brings; where the next has to begin. */
+  private async fetchPage(first: number, end: number, whole: boolean): Promise<number> {
+    const request: Request = whole
+      ? { type: 'fetch', first, end, whole }
+      : { type: 'fetch', first, end };
+    return (await this.ask(request).reply).next ?? end;
+  }
+
+  private hello(way: ITransport): void {
+    const { store } = this;
+    const have = store.firstUnknown(store.first, store.end);
+    const request: Request = { type: 'hello', have: this.known === null ? 0 : have };
+    this.requests.ask(request, way, message => way.send(message)).reply.catch(() => undefined);
+  }
+
+  /** Greet again, for something is missing. */
+  private helloSoon(): void {
+    if (!this.helloPending) {
+      this.helloPending = true;
+      this.scheduler.later(() => {
+        this.helloPending = false;
+        if (this.way !== undefined) {
+          this.hello(this.way);
+        }
+      }, GAP_MS);
+    }
+  }
+
+  private detach(transport: ITransport): void {
+    const at = this.transports.indexOf(transport);
+    if (at >= 0) {
+      this.transports.splice(at, 1);
+      this.requests.close(transport);
+      if (!this.connected && this.liveLines.length > 0) {
+        this.liveLines = [];
+        this.emit('live', undefined);
+      }
+      this.emit('state', undefined);
+    }
+  }
+
+  private receive(message: KernelMessage, buffer: DataView | null): void {
+    if (!this.isNew(message.n)) {
+      return; // came over another transport
+    }
+    switch (message.type) {
+      case 'rows':
+        this.takeRows(message, buffer);
+        break;
+      case 'live':
+        this.liveLines = this.intake.takeLive(message.lines);
+        this.emit('live', undefined);
+        break;
+      case 'state':
+        this.known = message;
+        this.emit('state', undefined);
+        break;
+      case 'procs':
+        this.table.update(message, this.scheduler.now());
+        for (const [id, rank, job, host, pid] of message.procs) {
+          this.people.learn([id, rank, job, host, pid]);
+        }
+        this.emit('procs', undefined);
+        break;
+      case 'receipt':
+        this.takeReceipt(message);
+        break;
+      case 'reply':
+        this.requests.answer(message);
+        break;
+      case 'file':
+        this.requests.receive(message, buffer);
+        break;
+    }
+  }
+
+  /** Whether a message of this number has not come yet. A gap before it makes us greet again. */
+  private isNew(n: number): boolean {
+    if (this.numbers.has(n)) {
+      return false;
+    }
+    this.numbers.add(n);
+    if (this.numbers.size > REMEMBERED_NUMBERS) {
+      for (const oldest of this.numbers) {
+        this.numbers.delete(oldest);
+        break;
+      }
+    }
+    if (this.newest >= 0 && n > this.newest + 1) {
+      this.helloSoon();
+    }
+    this.newest = Math.max(this.newest, n);
+    return true;
+  }
+
+  private takeRows(message: RowsMessage, buffer: DataView | null): void {
+    let known = true;
+    try {
+      known = this.intake.take(message, buffer);
+    } catch (error) {
+      console.error(error); // its rows are missing now, and asked for as such
+    }
+    if (!known && this.scheduler.now() - this.unknownAt >= UNKNOWN_MS) {
+      this.unknownAt = this.scheduler.now();
+      this.helloSoon();
+    }
+    this.emit('rows', undefined);
+  }
+
+  private takeReceipt({ cell, text, complete }: ReceiptMessage): void {
+    const receipt = { cell, text, complete };
+    this.receipts.set(cell, receipt);
+    if (this.lastProof === null || cell >= this.lastProof.cell) {
+      this.lastProof = receipt;
+    }
+    this.emit('receipt', receipt);
+  }
+
+  private setLoading(first: number, end: number, loading: boolean): void {
+    this.store.setLoading(first, end, loading);
+    this.emit('rows', undefined);
+  }
+}
+
+const REGISTRY = Symbol.for('logmesh_ipy.sessions.1');
+
+/** The session with an id, one for all bundles on this page. */
+export function sessionOf(id: string): Session {
+  const shared = globalThis as { [REGISTRY]?: Map<string, Session> };
+  const sessions = (shared[REGISTRY] ??= new Map<string, Session>());
+  let session = sessions.get(id);
+  if (session === undefined) {
+    sessions.set(id, (session = new Session(id)));
+  }
+  return session;
+}
