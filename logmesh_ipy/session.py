@@ -432,8 +432,11 @@ class NotebookSession:
         self._driver.sync(receipt)
         if self._panel is not None and receipt is not None:
             self._panel.panel.receipt(*receipt)
-        if self._driver.error is not None:
-            sys.stderr.write(f"logmesh: the view has failed: {self._driver.error!r}\n")
+        failed = self._driver.error
+        if failed is None and self._panel is not None:
+            failed = self._panel.panel.error
+        if failed is not None:
+            sys.stderr.write(f"logmesh: the view has failed: {failed!r}\n")
 
     def _receipt(
         self, cell: int, report: FlushReport, lines: int

@@ -15,14 +15,16 @@ from tests.browser.conftest import Opener, Server, interpreters
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
+TICKS = """\
+import time
+for i in range(1500):
+    print(("DEBUG: tick", "INFO: tack", "ERROR: tock")[i % 3], i, flush=True)
+    time.sleep(0.02)
+"""
 CELLS = [
     "%load_ext logmesh_ipy",
     "%logmesh start --procs 4",
-    (
-        'job = %logmesh exec --bg -- python -uc "import time\n'
-        "for i in range(1500):\n"
-        "    print(('DEBUG: tick', 'INFO: tack', 'ERROR: tock')[i % 3], i); time.sleep(0.02)\""
-    ),
+    "job = %logmesh exec --bg -- python ticks.py",
     "import time; time.sleep(10)",
     "%logmesh set_mode",
 ]
@@ -79,6 +81,7 @@ threading.Thread(target=watch, args=(context().actor_instance,), daemon=True).st
 
 
 def test_a_click_during_a_blocked_cell(kernel_server: Server, open_notebook: Opener) -> None:
+    kernel_server.work.joinpath("ticks.py").write_text(TICKS)
     notebook = open_notebook(
         kernel_server, [*CELLS[:2], CELLS[2], MODE_TIMES, CELLS[3], "print(seen)", CELLS[4]]
     )

@@ -390,6 +390,20 @@ def test_the_cap_holds_over_all_cells_and_each_gets_its_turn(notebook: Notebook)
     ) <= 1  # fmt: skip
 
 
+def test_behind_an_interactive_view_it_is_updated_seldom_but_at_each_barrier() -> None:
+    screen, clock = Screen(), FakeClock()
+    view = PlainView(screen, clock, refresh_sec=5.0)
+    for tick in range(101):  # ten seconds
+        view.lines(1, [chunk([b"%d" % tick])])
+        assert view.render(final=False) == (tick % 50 == 0)
+        clock.now += 0.1
+    assert len(screen.sent) == 3  # the first lines at once, then each five seconds
+    view.lines(1, [chunk([b"the end"])])
+    assert view.render(final=True)
+    assert screen.text()[-1] == "[0] the end"
+    assert len(screen.text()) == 102
+
+
 def test_a_view_says_that_something_waits_until_it_has_been_shown(notebook: Notebook) -> None:
     notebook.view.lines(1, [fat()])
     assert notebook.view.render(final=False)

@@ -1,0 +1,121 @@
+/**
+ * The rows of a list that are in the document. A row keeps its element while its item stays the same, so
+ * selections and the focus survive.
+ */
+import type { IQuery, Item } from '../core/api';
+import type { Cursor } from './cursor';
+import { element } from './dom';
+import { buildRow, type RowActions, type RowLook, stamp } from './rows';
+
+interface Shown {
+  node: HTMLElement;
+  index: number;
+  stamp: string;
+  look: number;
+}
+
+export class RowWindow {
+  readonly node = element('div', { class: 'lm-rows' });
+  private readonly shown = new Map<string, Shown>();
+  private lookNumber = 0;
+
+  /** `blurred` is called before the row that has the focus goes. */
+  constructor(
+    private readonly query: IQuery,
+    private readonly look: RowLook,
+    private readonly actions: RowActions,
+    private readonly cursor: Cursor,
+    private readonly blurred: () => void
+  ) {}
+
+  /** What rows look like has changed: the next `show` builds all of them again. */
+  restyle(): void {
+    this.lookNumber += 1;
+  }
+
+  /** Makes the rows those of the items `first` to `last` (exclusive). */
+  show(first: number, last: number): void {
+    const keep = new Set<string>();
+    let next = this.node.firstElementChild;
+    for (let index = first; index < last; index += 1) {
+      const item = this.query.item(index);
+      keep.add(item.id);
+      const before = this.shown.get(item.id)?.node;
+      const node = this.rowOf(item, index);
+      if (next !== null && next === before) {
+        next = node;
+      }
+      if (node === next) {
+        next = next.nextElementSibling;
+      } else {
+        this.node.insertBefore(node, next);
+      }
+    }
+    for (const [id, shown] of this.shown) {
+      if (!keep.has(id)) {
+        if (shown.node.contains(document.activeElement)) {
+          this.blurred();
+        }
+        shown.node.remove();
+        this.shown.delete(id);
+      }
+    }
+    this.mark();
+  }
+
+  /** The row of an item, if it is in the document. */
+  row(id: string | null): HTMLElement | undefined {
+    return id === null ? undefined : this.shown.get(id)?.node;
+  }
+
+  /** Index of the item whose row a node is in; -1: of none. */
+  indexAt(node: Node | null): number {
+    const from = node instanceof Element ? node : (node?.parentElement ?? null);
+    const row = from?.closest('.lm-row');
+    for (const shown of this.shown.values()) {
+      if (shown.node === row) {
+        return shown.index;
+      }
+    }
+    return -1;
+  }
+
+  /** Calls `measured` with the height of each row. */
+  measure(measured: (index: number, height: number) => void): void {
+    for (const shown of this.shown.values()) {
+      measured(shown.index, shown.node.offsetHeight);
+    }
+  }
+
+  /** Shows which row is the current one, and which are chosen. */
+  mark(): void {
+    const range = this.cursor.range;
+    for (const [id, shown] of this.shown) {
+      const current = id === this.cursor.current;
+      const chosen = range !== null && shown.index >= range[0] && shown.index <= range[1];
+      shown.node.tabIndex = current ? 0 : -1;
+      shown.node.classList.toggle('lm-current', current);
+      shown.node.classList.toggle('lm-chosen', chosen);
+    }
+  }
+
+  private rowOf(item: Item, index: number): HTMLElement {
+    const shown = this.shown.get(item.id);
+    const mark = stamp(item);
+    if (shown && shown.stamp === mark && shown.look === this.lookNumber) {
+      shown.index = index;
+      return shown.node;
+    }
+    const node = buildRow(item, this.look, this.actions);
+    node.tabIndex = -1;
+    if (shown) {
+      const focused = shown.node.contains(document.activeElement);
+      shown.node.replaceWith(node);
+      if (focused) {
+        node.focus({ preventScroll: true });
+      }
+    }
+    this.shown.set(item.id, { node, index, stamp: mark, look: this.lookNumber });
+    return node;
+  }
+}
