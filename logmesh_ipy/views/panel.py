@@ -268,9 +268,12 @@ class Panel:
             port.send(content, message.payload)
 
     def _due(self, name: str, every: float) -> bool:
-        """Whether it is time, and there is room, for a message of a kind; counts it as sent."""
+        """Whether it is time, and there is room, for a message of a kind; counts it as sent.
+
+        ``every`` 0: it is time.
+        """
         now = self._clock.monotonic()
-        if self._tokens < 1.0 or now < self._next.get(name, 0.0):
+        if self._tokens < 1.0 or (every and now < self._next.get(name, 0.0)):
             return False
         self._next[name] = now + every
         return True
@@ -306,7 +309,8 @@ class Panel:
         now = [(line.info.proc, line.target, line.cell, line.text) for line in lines]
         if now == self._live:
             return False
-        if not self._due("live", _LIVE_SEC):
+        # What a barrier has ended must not stand there as unfinished.
+        if not self._due("live", 0.0 if self._proofs else _LIVE_SEC):
             return True
         self._live = now
         self._send(live_message(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Opener, Server, interpreters
+from tests.browser.conftest import Opener, Server, ipykernels
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -30,15 +31,20 @@ CELLS = [
 ]
 
 
-def version_of(python: str) -> tuple[int, ...]:
+def version_of(directory: str) -> tuple[int, ...]:
     code = "import ipykernel; print(ipykernel.__version__)"
-    found = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": directory},
+    ).stdout  # fmt: skip
     return tuple(int(part) for part in found.strip().split(".")[:2])
 
 
-@pytest.fixture(scope="module", params=interpreters(), ids=lambda python: Path(python).parts[-3])
+@pytest.fixture(
+    scope="module", params=ipykernels(), ids=lambda path: Path(path).name or "installed"
+)
 def kernel_server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    made = Server("lab", request.param)
+    made = Server("lab", ipykernel=request.param)
     made.version = version_of(request.param)  # type: ignore[attr-defined]
     yield made
     made.stop()

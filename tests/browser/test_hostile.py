@@ -69,7 +69,7 @@ def test_nothing_of_hostile_text_becomes_more_than_text(
         view = notebook.view(index)
         view.scroll_into_view_if_needed()
         view.hover()
-        for fold in view.locator("button[aria-expanded=false]").all():
+        for fold in view.locator(".lm-row button[aria-expanded=false]").all():
             if fold.is_visible():
                 fold.click()
         for row in view.locator(".lm-row").all()[:8]:

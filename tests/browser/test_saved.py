@@ -34,7 +34,7 @@ CELLS = [
 
 @pytest.fixture(scope="module", params=["lab", "notebook"])
 def saving(request: pytest.FixtureRequest) -> Iterator[Server]:
-    made = Server(request.param, sys.executable)
+    made = Server(request.param)
     yield made
     made.stop()
 

@@ -96,7 +96,7 @@ export class ItemMaker {
           ? summary.errors
           : groups.reduce((sum, { level, count }) => sum + (level >= BLOCK_LEVEL ? count : 0), 0),
       wall: summary.wall,
-      loading: skip.loading
+      loading: this.store.isLoading(skip)
     };
   }
 

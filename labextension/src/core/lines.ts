@@ -36,6 +36,7 @@ export class LineStore {
   private bytes = 0;
   private readonly evictListeners = new Set<(segment: Segment) => void>();
   private kept: readonly [number, number] = [0, 0];
+  private readonly loading = new Set<readonly [number, number]>();
 
   constructor(
     private readonly sources: Sources,
@@ -105,13 +106,33 @@ export class LineStore {
     this.kept = [first, Math.min(end, first + MOST_PROTECTED)];
   }
 
-  /** Tell that the rows of a range are being fetched, or no more. */
-  setLoading(first: number, end: number, loading: boolean): void {
+  /** Tell that the rows of a range are being fetched; gives what tells the end of that. */
+  startLoading(first: number, end: number): () => void {
+    const range = [first, end] as const;
+    this.loading.add(range);
+    this.touchSkips(first, end);
+    return () => {
+      this.loading.delete(range);
+      this.touchSkips(first, end);
+    };
+  }
+
+  /** Whether rows of a skip are being fetched. */
+  isLoading(skip: Skip): boolean {
+    for (const [first, end] of this.loading) {
+      if (skip.first < end && skip.end > first) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** What is said of these skips has changed; also of those beside them that were one with them. */
+  private touchSkips(first: number, end: number): void {
+    this.version += 1;
     for (const part of this.parts) {
-      if (part instanceof Skip && part.first < end && part.end > first && part.loading !== loading) {
-        part.loading = loading;
+      if (part instanceof Skip && part.first <= end && part.end >= first) {
         part.version += 1;
-        this.version += 1;
       }
     }
   }
@@ -171,9 +192,7 @@ export class LineStore {
         if (part.first < first) {
           fresh.push(part.part(part.first, first, part.tells));
         }
-        const piece = new Skip(Math.max(first, part.first), Math.min(end, part.end), summary, tells);
-        piece.loading = part.loading;
-        fresh.push(piece);
+        fresh.push(new Skip(Math.max(first, part.first), Math.min(end, part.end), summary, tells));
         tells = false;
         if (part.end > end) {
           fresh.push(part.part(end, part.end, part.tells && part.first >= first));

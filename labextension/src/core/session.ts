@@ -149,18 +149,19 @@ export class Session extends Emitter<CoreEvents> implements ISession {
 
   async fetch(first: number, end: number, whole = false): Promise<void> {
     this.store.keep(first, end);
-    this.setLoading(first, end, true);
+    const stopLoading = this.store.startLoading(first, end);
+    this.emit('rows', undefined);
     try {
       for (let from = first; from < end; ) {
         const next = await this.fetchPage(from, end, whole);
-        this.setLoading(from, Math.min(next, end), false);
         if (next <= from) {
           return;
         }
         from = next;
       }
     } finally {
-      this.setLoading(first, end, false);
+      stopLoading();
+      this.emit('rows', undefined);
     }
   }
 
@@ -308,10 +309,6 @@ export class Session extends Emitter<CoreEvents> implements ISession {
     this.emit('receipt', receipt);
   }
 
-  private setLoading(first: number, end: number, loading: boolean): void {
-    this.store.setLoading(first, end, loading);
-    this.emit('rows', undefined);
-  }
 }
 
 const REGISTRY = Symbol.for('logmesh_ipy.sessions.1');

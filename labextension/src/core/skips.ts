@@ -165,8 +165,7 @@ export class Summary {
 
 /** A range of rows that is not held. Replaced, never changed, when its range changes. */
 export class Skip {
-  loading = false;
-  /** Counts changes of the summary and of `loading`. */
+  /** Counts changes of the summary, and of whether it is being fetched. */
   version = 0;
 
   constructor(
@@ -202,7 +201,6 @@ export class Skip {
   /** The rest of it, without the rows before `first` and from `end` on. */
   part(first: number, end: number, tells: boolean): Skip {
     const part = new Skip(first, end, this.summary, tells);
-    part.loading = this.loading;
     part.version = this.version + 1;
     return part;
   }

@@ -1,4 +1,4 @@
-/** A button with a panel below it: Escape, a click elsewhere or leaving it by Tab closes it. */
+/** A button with a panel below it: a choice, Escape, a click elsewhere or leaving it by Tab closes it. */
 import { button, element, type IconName } from './dom';
 
 export class Popup {
@@ -13,7 +13,12 @@ export class Popup {
   };
   private readonly scrolled = (event: Event): void => {
     if (event.target instanceof Node && event.target.contains(this.button)) {
-      this.close(false);
+      const anchor = this.button.getBoundingClientRect();
+      if (anchor.bottom < 0 || anchor.top > window.innerHeight) {
+        this.close(false);
+      } else {
+        this.place();
+      }
     }
   };
 
@@ -27,6 +32,11 @@ export class Popup {
       ...content
     );
     this.node = element('span', { class: 'lm-popup' }, this.button, this.panel);
+    this.panel.addEventListener('click', event => {
+      if (event.target instanceof Element && event.target.closest('.lm-choice')) {
+        this.close(true);
+      }
+    });
     this.node.addEventListener('keydown', event => this.keyed(event));
     this.node.addEventListener('focusout', event => {
       if (event.relatedTarget instanceof Node && !this.node.contains(event.relatedTarget)) {

@@ -33,7 +33,7 @@ export class Recall {
   /** The query may have changed. Cheap: it may be called each frame. */
   update(): void {
     const { query } = this;
-    if (this.done || !this.inSight || !query.length) {
+    if (this.done || !this.inSight || !query.length || query.working) {
       return;
     }
     const only = query.length === 1 ? query.item(0) : null;

@@ -145,6 +145,25 @@ describe('a session', () => {
     expect(query.length).toBe(4);
   });
 
+  it('says of the rest of a range that it does not load, once a part of it has come', async () => {
+    const { session, transport, kernel, scheduler } = setUp();
+    kernel.add('a', 'b', 'c', 'd');
+    const skip = { first: 0, end: 3, cells: [[1, 3, 0, 3]] as [number, number, number, number][], wall: [1, 2] as [number, number], groups: [], others: 3 };
+    const start = kernel.rows(0, 4, { live: true, skips: [skip] });
+    transport.receive(start.message, start.buffer);
+    const query = new Query(session);
+    const done = session.fetch(2, 3);
+    scheduler.settle();
+    expect(query.item(0)).toMatchObject({ kind: 'skip', loading: true });
+    const { message, buffer } = kernel.rows(2, 3);
+    transport.receive(message, buffer);
+    const { id } = last(transport.ofType('fetch')) ?? { id: '' };
+    transport.receive({ logmesh: 1, session: 's', n: ++kernel.n, type: 'reply', id, ok: true, next: 3 });
+    await done;
+    scheduler.settle();
+    expect(query.item(0)).toMatchObject({ kind: 'skip', first: 0, end: 2, loading: false });
+  });
+
   it('puts files together from their parts', async () => {
     const { session, transport } = setUp();
     const parts: number[] = [];
