@@ -225,6 +225,11 @@ class ProcMesh:
 
         return Logs(self.instance.store, sources, len(self.procs))
 
+    @property
+    def group(self) -> int:
+        """By what the client's records tell whose a source is."""
+        return self._group
+
     # --- start --------------------------------------------------------------------------------
 
     async def start(self, engine: Engine, on_progress: Progress) -> ProcMesh:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import secrets
 import signal
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Tuple
+import tempfile
+from concurrent.futures import CancelledError
+from typing import IO, TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from .config import check_window
 from .errors import LogMeshError, OptionError
@@ -29,6 +31,7 @@ __all__ = ["CELL_MIME_TYPE", "NotebookPanel"]
 CELL_MIME_TYPE = "application/vnd.logmesh.cell+json"
 _WIDGET_MIME_TYPE = "application/vnd.jupyter.widget-view+json"
 _MAX_ENDED_JOBS = 64
+_MAX_DOWNLOAD_BYTES = 128 << 20
 _MIME_TYPES = {
     "text": ("txt", "text/plain"),
     "jsonl": ("jsonl", "application/x-ndjson"),
@@ -118,7 +121,8 @@ class NotebookPanel:
         if not self._instance.started:
             return []
         actor = self._instance.actor
-        records = list(actor.records.values())
+        group = None if self._mesh is None else self._mesh.group
+        records = [r for r in list(actor.records.values()) if group in (None, r.group)]
         ended = [record for record in records if record.info.job and record.exit_code is not None]
         old = {record.info.proc for record in ended[:-_MAX_ENDED_JOBS]}
         late = set(actor.late)
@@ -151,8 +155,8 @@ class NotebookPanel:
         def done() -> None:
             try:
                 report = task.get(timeout=0.0)
-            except (LogMeshError, RuntimeError, TimeoutError) as error:
-                then("", str(error))
+            except (LogMeshError, RuntimeError, TimeoutError, CancelledError) as error:
+                then("", str(error) or "the mesh has ended")
             else:
                 session.last_report = report
                 then(str(report), "")
@@ -161,7 +165,7 @@ class NotebookPanel:
 
     def download(
         self, file_format: str, cell: Optional[int], ranks: Optional[List[int]]
-    ) -> Tuple[str, str, bytes]:
+    ) -> Tuple[str, str, IO[bytes]]:
         """PanelSource: ``mesh.logs`` as a file."""
         if file_format not in _MIME_TYPES:
             raise OptionError(
@@ -174,20 +178,32 @@ class NotebookPanel:
 
 def download(
     mesh: ProcMesh, file_format: str, cell: Optional[int], ranks: Optional[List[int]]
-) -> Tuple[str, str, bytes]:
-    """The lines of a mesh, of some cell and ranks, as a file: name, mime type, bytes."""
-    import io
+) -> Tuple[str, str, IO[bytes]]:
+    """The lines of a mesh, of some cell and ranks, in a temporary file: name, mime type, file.
 
+    Raises OptionError where it is too large to go through the notebook's connection.
+    """
     logs = mesh.logs
     if cell is not None:
         logs = logs.where(cell=cell)
     if ranks is not None:
         logs = logs.where(ranks=ranks)
-    out = io.BytesIO()
-    logs.write(out, format=file_format)
     suffix, mime = _MIME_TYPES[file_format]
     what = "mesh" if cell is None else f"cell-{cell}"
-    return f"logmesh-{what}.{suffix}", mime, out.getvalue()
+    file = tempfile.TemporaryFile(prefix="logmesh-download-")  # noqa: SIM115 (read by who asked)
+    try:
+        logs.write(file, format=file_format)
+        size = file.tell()
+        if size > _MAX_DOWNLOAD_BYTES:
+            raise OptionError(
+                f"the file has {size >> 20:,} MB; at most {_MAX_DOWNLOAD_BYTES >> 20} go through "
+                "the notebook's connection. Write it where the kernel runs: "
+                f"`mesh.logs.write(open('logs.{suffix}', 'wb'), format='{file_format}')`"
+            )
+    except BaseException:
+        file.close()
+        raise
+    return f"logmesh-{what}.{suffix}", mime, file
 
 
 def _proc_row(record: ProcRecord, late: bool, last_wall: float) -> Tuple[Any, ...]:

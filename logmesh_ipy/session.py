@@ -434,7 +434,7 @@ class NotebookSession:
             self._panel.panel.receipt(*receipt)
         failed = self._driver.error
         if failed is None and self._panel is not None:
-            failed = self._panel.panel.error
+            failed, self._panel.panel.error = self._panel.panel.error, None  # it goes on
         if failed is not None:
             sys.stderr.write(f"logmesh: the view has failed: {failed!r}\n")
 

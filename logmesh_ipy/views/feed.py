@@ -11,7 +11,9 @@ one of its chunks, or in a skip that tells how many lines were left out and what
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+import json
+from collections import deque
+from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..sanitize import settle
 from ..store import Chunk, LogStore, OpenLine
@@ -31,12 +33,15 @@ MAX_MESSAGE_BYTES = 256 << 10
 HISTORY_BYTES = 4 << 20
 PAGE_BYTES = 1 << 20
 
-_ROOM = 224 << 10  # for lines and what describes them; the rest of a message is for skips
+_ENVELOPE_BYTES = 1 << 10
+_ROOM = 220 << 10  # for lines and what describes them; the rest of a message is for skips
 _BACKLOG_BYTES = 1 << 20  # what is not skipped, but sent within half a second
 _LEAST_ROOM = 1 << 10
 _MAX_SENT_LINE = 8 << 10
 _MAX_WHOLE_LINE = 192 << 10
 _READ_BYTES = 8 << 20
+_LOOK_BACK_ROWS = 4096
+_MAX_COUNTED_ROWS = 200_000
 _SUMMARY_SEC = 0.004  # of each tenth of a second, while the kernel computes as well
 _MAX_LIVE_LINES = 200
 _MAX_LIVE_TEXT = 1000
@@ -60,6 +65,10 @@ class RowFeed:
         self.first_row = first_row
         self._store = store
         self._known_sources: set[int] = set()
+
+    def introduce(self) -> None:
+        """Tell of all sources anew: a page has come."""
+        self._known_sources.clear()
 
     @property
     def behind(self) -> bool:
@@ -86,13 +95,14 @@ class RowFeed:
             message = self._message(
                 True, first, stop, chunks, summaries(skipped, _SUMMARY_SEC), most=_MAX_SENT_LINE
             )
-            if len(message.payload) <= _ROOM or room < _LEAST_ROOM:
+            if _size(message) <= MAX_MESSAGE_BYTES - _ENVELOPE_BYTES or room < _LEAST_ROOM:
                 self.cursor = stop
                 # Those whose pid is not known yet are told once more when it is.
                 told = [source[0] for source in message.content["sources"] if source[4]]
                 self._known_sources.update(told)
                 return message
-            room = room * _ROOM // len(message.payload) // 2  # bytes that are not UTF-8 take more
+            # Bytes that are not UTF-8 take more room, as do many sources.
+            room = min(room // 2, room * _ROOM // _size(message))
 
     def history(self, have: int) -> Iterator[Message]:
         """The last lines up to the live cursor, newest first; what is older is one skip.
@@ -103,6 +113,8 @@ class RowFeed:
         if first >= end:
             return
         start = self._start_of_tail(first, end, HISTORY_BYTES)
+        if start - first > _MAX_COUNTED_ROWS:
+            first = self.first_row  # what all cells have is known, what they have from there is not
         if start > first:
             skip = self._plain_skip(first, start)
             yield self._message(False, first, start, (), [skip], most=_MAX_SENT_LINE)
@@ -120,8 +132,9 @@ class RowFeed:
                 return  # closed meanwhile
             stop = chunks[-1].first_row + chunks[-1].count
             message = self._message(False, first, stop, chunks, [], most=most)
-            if len(message.payload) > _ROOM and room >= _LEAST_ROOM:
-                room = room * _ROOM // len(message.payload) // 2
+            size = _size(message)
+            if size > MAX_MESSAGE_BYTES - _ENVELOPE_BYTES and room >= _LEAST_ROOM:
+                room = min(room // 2, room * _ROOM // size)
                 continue
             yield message
             first, room = stop, _ROOM
@@ -184,15 +197,23 @@ class RowFeed:
         return found
 
     def _start_of_tail(self, first: int, end: int, most_bytes: int) -> int:
-        """The row from which on the range holds about ``most_bytes``."""
-        start = max(first, end - most_bytes // 16)  # so many rows at most
-        found = [chunk for chunks in self._windows(start, end) for chunk in chunks]
-        size = sum(map(cost, found))
-        for chunk in found:
-            if size <= most_bytes:
-                return chunk.first_row
-            size -= cost(chunk)
-        return found[-1].first_row if found else end
+        """The row from which on the range holds about ``most_bytes``; looks at little more."""
+        rows = _LOOK_BACK_ROWS
+        while True:
+            start = max(first, end - rows)
+            tail: Deque[Tuple[int, int]] = deque()
+            size = 0
+            full = False
+            for chunks in self._windows(start, end):
+                for chunk in chunks:
+                    tail.append((chunk.first_row, cost(chunk)))
+                    size += cost(chunk)
+                while size > most_bytes and len(tail) > 1:
+                    size -= tail.popleft()[1]
+                    full = True
+            if full or start == first:
+                return tail[0][0] if tail else end
+            rows *= 8
 
     def _pieces(self, first: int, end: int) -> List[Tuple[int, int]]:
         """The range in pieces that are about a message each."""
@@ -262,6 +283,10 @@ class RowFeed:
             "sources": list(sources.values()), "chunks": tuples, "marks": marks, "skips": skips,
         }  # fmt: skip
         return Message(content, b"".join(parts))
+
+
+def _size(message: Message) -> int:
+    return len(message.payload) + len(json.dumps(message.content))
 
 
 def live_message(lines: Sequence[OpenLine], first_lines: int = _MAX_LIVE_LINES) -> Message:

@@ -12,9 +12,22 @@ browser, and no browser holds up a cell.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, Optional, Protocol, Tuple
+from typing import (
+    IO,
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Protocol,
+    Tuple,
+)
 
 from ..clock import SYSTEM_CLOCK, Clock
 from ..errors import LogMeshError, OptionError
@@ -24,13 +37,13 @@ from .feed import Message, RowFeed, live_message
 
 __all__ = ["MAX_PER_SEC", "Panel", "PanelSource"]
 
-MAX_PER_SEC = 10.0
-_UNHEARD_PER_SEC = 4.0  # while no browser has said that it listens
-_BURST = 5.0
+MAX_PER_SEC = 10
+_UNHEARD_PER_SEC = 8  # while no browser has said that it listens; each goes to all ports
 _TICK_SEC = 0.05
 _IDLE_SEC = 0.5
-_ROWS_SEC = 0.1
-_LIVE_SEC = 0.4
+# Together less than ten a second, so that what is urgent finds room.
+_ROWS_SEC = 0.15
+_LIVE_SEC = 0.5
 _PROCS_SEC = 1.0
 _STATE_SEC = 0.5
 _END_SEC = 1.0
@@ -38,6 +51,7 @@ _CLOSE_SEC = 5.0
 _MAX_RECEIPTS = 200
 _MAX_WAITING = 64
 _PART_BYTES = 240 << 10
+_NOTHING: Iterator[Message] = iter(())
 
 
 class PanelSource(Protocol):
@@ -57,8 +71,8 @@ class PanelSource(Protocol):
 
     def download(
         self, file_format: str, cell: Optional[int], ranks: Optional[List[int]]
-    ) -> Tuple[str, str, bytes]:
-        """All lines as a file: name, mime type, bytes. Raises LogMeshError."""
+    ) -> Tuple[str, str, IO[bytes]]:
+        """All lines as a file: name, mime type, what to read it from. Raises LogMeshError."""
 
 
 class Panel:
@@ -85,12 +99,15 @@ class Panel:
         self._work: Deque[Tuple[str, Iterator[Message]]] = deque()
         self._receipts: Dict[int, Message] = {}
         self._number = 0
-        self._tokens = _BURST
-        self._refilled_at = clock.monotonic()
+        self._sent_at: Deque[float] = deque()
+        self._room = 0
+        self._greeting: Optional[Tuple[str, int]] = None
+        self._history: Iterator[Message] = _NOTHING
+        self._told_receipts: List[Tuple[int, str, bool]] = []
         self._next: Dict[str, float] = {}
         self._state: Dict[str, Any] = {}
         self._procs: Dict[int, Tuple[Any, ...]] = {}
-        self._live: Any = None
+        self._live: Optional[List[Any]] = []
         self._fresh = False
         self._ended = False
         self._closed = False
@@ -167,13 +184,32 @@ class Panel:
     # --- requests -----------------------------------------------------------------------------
 
     def _hello(self, port: Port, request: str, have: int) -> None:
-        port.greeted = True
+        """A page has come. Many hellos, to a kernel that was busy, are answered as one."""
         with self._condition:
-            self._state, self._procs, self._live = {}, {}, None
-            self._next.clear()
-            self._proofs.extend((0, message) for message in self._receipts.values())
+            if not any_greeted(self.ports):
+                self._sent_at.clear()  # what went out to nobody
+            port.greeted = True
+            earlier = have if self._greeting is None else self._greeting[1]
+            self._greeting = (request, min(have, earlier))
+        self._wake()
+
+    def _greet(self) -> None:
+        """In the sender's thread: tell state, procs and receipts anew, then the last lines."""
+        with self._condition:
+            greeting, self._greeting = self._greeting, None
+            receipts = [
+                (message.content["cell"], message.content["text"], message.content["complete"])
+                for message in self._receipts.values()
+            ]
+        if greeting is None:
+            return
+        request, have = greeting
+        self._state, self._procs, self._live = {}, {}, None
+        self._next.clear()
+        self._told_receipts = receipts
+        self._feed.introduce()
+        self._history = self._feed.history(have)
         self._reply(request)
-        self._add(request, self._feed.history(have))
 
     def _page(self, request: str, first: int, end: int, whole: bool) -> Iterator[Message]:
         stop = self._feed.next_page(first, end)
@@ -188,11 +224,10 @@ class Panel:
 
         def make() -> None:
             try:
-                name, mime, body = self._source.download(file_format, of_cell, chosen)
+                name, mime, file = self._source.download(file_format, of_cell, chosen)
+                self._add(request, _parts(request, name, mime, file))
             except Exception as error:  # noqa: BLE001 (told to who asked for it)
                 self._reply(request, error=str(error) or type(error).__name__)
-                return
-            self._add(request, _parts(request, name, mime, body))
 
         threading.Thread(target=make, name="logmesh-download", daemon=True).start()
 
@@ -252,20 +287,23 @@ class Panel:
 
     def _turn(self) -> bool:
         """Send what may be sent now. True when something has to wait."""
+        self._greet()
         now = self._clock.monotonic()
-        rate = MAX_PER_SEC if any_greeted(self.ports) else _UNHEARD_PER_SEC
-        self._tokens = min(_BURST, self._tokens + (now - self._refilled_at) * rate)
-        self._refilled_at = now
+        while self._sent_at and self._sent_at[0] <= now - 1.0:
+            self._sent_at.popleft()
+        most = MAX_PER_SEC if any_greeted(self.ports) else _UNHEARD_PER_SEC
+        self._room = most - len(self._sent_at)
         waits = [self._send_replies(), self._send_state(), self._send_procs()]
         waits += [self._send_live(), self._send_rows(), self._send_work()]
         return any(waits)
 
     def _send(self, message: Message) -> None:
-        self._tokens -= 1.0
         self._number += 1
         content = {**message.content, "logmesh": 1, "session": self.session, "n": self._number}
         for port in open_ports(self.ports):
             port.send(content, message.payload)
+            self._room -= 1
+            self._sent_at.append(self._clock.monotonic())
 
     def _due(self, name: str, every: float) -> bool:
         """Whether it is time, and there is room, for a message of a kind; counts it as sent.
@@ -273,7 +311,7 @@ class Panel:
         ``every`` 0: it is time.
         """
         now = self._clock.monotonic()
-        if self._tokens < 1.0 or (every and now < self._next.get(name, 0.0)):
+        if self._room < 1 or (every and now < self._next.get(name, 0.0)):
             return False
         self._next[name] = now + every
         return True
@@ -281,14 +319,16 @@ class Panel:
     def _send_state(self) -> bool:
         if not self._ended and self._clock.monotonic() < self._next.get("state", 0.0):
             return False
-        state = {"type": "state", **self._source.state()}
+        state = {"type": "state", **self._source.state(), "firstRow": self._feed.first_row}
         if state == self._state:
             self._next["state"] = self._clock.monotonic() + _STATE_SEC
             return False
         if not self._due("state", _STATE_SEC):
             return True
         self._state = state
-        self._send(Message({**state, "rows": self._store.rows}))
+        told = {"receipts": self._told_receipts} if self._told_receipts else {}
+        self._told_receipts = []
+        self._send(Message({**state, "rows": self._store.rows, **told}))
         return False
 
     def _send_procs(self) -> bool:
@@ -318,37 +358,43 @@ class Panel:
 
     def _send_rows(self) -> bool:
         """The new rows, and the receipts behind those that they prove."""
-        every = _ROWS_SEC * (2 if self._work else 1)
+        every = _ROWS_SEC * (2 if self._work or self._history is not _NOTHING else 1)
         if self._feed.behind and (self._may_burst() or self._due("rows", every)):
             message = self._feed.live()
             if message is not None:
                 self._send(message)
-        while self._proofs and self._proofs[0][0] <= self._feed.cursor and self._tokens >= 1.0:
+        while self._proofs and self._proofs[0][0] <= self._feed.cursor and self._room >= 1:
             self._send(self._proofs.popleft()[1])
         return self._feed.behind or bool(self._proofs)
 
     def _may_burst(self) -> bool:
         """A cell has ended: show all of it at once where there is room."""
-        return bool(self._proofs) and self._tokens >= 2.0
+        return bool(self._proofs) and self._room >= 2
 
     def _send_replies(self) -> bool:
-        while self._replies and self._tokens >= 1.0:
+        while self._replies and self._room >= 1:
             self._send(self._replies.popleft())
         return bool(self._replies)
 
     def _send_work(self) -> bool:
-        """Pages and files: one message of each in turn."""
-        while self._work and self._tokens >= 1.0:
+        """What a page that has come should see, then pages and files: a message of each in turn."""
+        if self._history is not _NOTHING and self._due("history", _ROWS_SEC):
+            message = next(self._history, None)
+            if message is None:
+                self._history = _NOTHING
+            else:
+                self._send(message)
+        if self._work and self._due("work", _ROWS_SEC if self._feed.behind else 0.1):
             request, messages = self._work.popleft()
             try:
                 message = next(messages, None)
             except Exception as error:  # noqa: BLE001 (told to who asked for it)
                 self._reply(request, error=f"{type(error).__name__}: {error}")
-                continue
+                message = None
             if message is not None:
                 self._send(message)
                 self._work.append((request, messages))
-        return bool(self._work)
+        return bool(self._work) or self._history is not _NOTHING
 
 
 def _whole(data: Mapping[str, Any], name: str) -> int:
@@ -358,12 +404,16 @@ def _whole(data: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def _parts(request: str, name: str, mime: str, body: bytes) -> Iterator[Message]:
+def _parts(request: str, name: str, mime: str, file: IO[bytes]) -> Iterator[Message]:
     """A file in messages, and the reply that ends it."""
-    parts = max(1, -(-len(body) // _PART_BYTES))
-    for part in range(parts):
-        content = {
-            "type": "file", "id": request, "part": part, "parts": parts, "name": name, "mime": mime,
-        }  # fmt: skip
-        yield Message(content, body[part * _PART_BYTES : (part + 1) * _PART_BYTES])
+    with file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        parts = max(1, -(-size // _PART_BYTES))
+        for part in range(parts):
+            content = {
+                "type": "file", "id": request, "part": part, "parts": parts, "name": name,
+                "mime": mime,
+            }  # fmt: skip
+            yield Message(content, file.read(_PART_BYTES))
     yield Message({"type": "reply", "id": request, "ok": True, "text": name})

@@ -6,6 +6,7 @@ it is bounded; what was not looked at is counted.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from typing import Any, Dict, List, Sequence, Tuple
@@ -18,6 +19,7 @@ __all__ = ["Cells", "summaries"]
 
 _MAX_GROUPS = 100
 _MAX_GROUP_TEXT = 200
+_MAX_TOLD_BYTES = 24 << 10
 _ERROR = 40
 _MAY_BE_ERROR = re.compile(rb"(?i)err|exce|crit|fatal|panic|traceback|interrupt")
 
@@ -59,23 +61,30 @@ def summaries(chunks: Sequence[Chunk], most_sec: float) -> List[Dict[str, Any]]:
     for report in aggregator.flush():
         groups += [(report.cell, group) for group in report.groups]
         unseen += report.others
-    shown = _most_telling(groups)
-    told = {id(group) for _, group in shown}
-    unseen += sum(group.count for _, group in groups if id(group) not in told)
+    told: List[Tuple[Any, ...]] = []
+    size = 0
+    shown = 0
+    for cell, group in _most_telling(groups):
+        telling = (
+            int(group.target), group.job, cell, _group_text(group), group.count,
+            group.folded_ranks, int(group.differs),
+        )  # fmt: skip
+        size += len(json.dumps(telling))
+        if size > _MAX_TOLD_BYTES:
+            break
+        told.append(telling)
+        shown += group.count
+    unseen += sum(group.count for _, group in groups) - shown
     return [
         {
             "first": chunks[0].first_row,
             "end": chunks[-1].first_row + chunks[-1].count,
             "cells": cells.told(),
             "wall": [chunks[0].wall, chunks[-1].wall],
-            "groups": [
-                (int(group.target), group.job, cell, _group_text(group), group.count,
-                 group.folded_ranks, int(group.differs))
-                for cell, group in shown
-            ],
+            "groups": told,
             "others": unseen,
         }
-    ]  # fmt: skip
+    ]
 
 
 def _most_telling(groups: List[Tuple[int, Group]]) -> List[Tuple[int, Group]]:

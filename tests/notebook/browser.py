@@ -95,6 +95,8 @@ class Browser:
             self.live = content["lines"]
         elif kind == "state":
             self.state = content
+            for cell, text, _ in content.get("receipts", []):
+                self.receipts.append((cell, len(self.rows), text))
         elif kind == "procs":
             if content["full"]:
                 self.procs.clear()
@@ -123,7 +125,8 @@ class Browser:
             assert lines.pop() == ""
             assert len(lines) == count
             covered.append((first_row, first_row + count))
-            rank = self._sources[source][1]
+            # A page that has come in the middle learns who is who from what it asked for.
+            rank = self._sources[source][1] if source in self._sources else -1
             for index, text in enumerate(lines):
                 row = first_row + index
                 self.arrived.setdefault(row, at)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
@@ -203,6 +205,47 @@ def test_history_is_the_end_then_one_skip_for_what_is_older() -> None:
     assert list(feed.history(60_000)) == []
     some = [unpack(message)[0] for message in feed.history(59_990)]
     assert [sorted(lines) for lines in some] == [list(range(59_990, 60_000))]
+
+
+def test_messages_stay_small_with_many_ranks_kinds_and_escapes() -> None:
+    store = LogStore()
+    feed = RowFeed(store)
+    for proc in range(2000):
+        info = ProcInfo(proc=proc, rank=proc * 2, hostname="a-host-with-a-long-name", pid=10_000)
+        for kind in range(proc % 7, 40, 7):
+            text = b"\x1b\x00\x01\x02" * 45 + b"kind %c\n" % (65 + kind)
+            log = LogMessage.Log(
+                proc=proc, epoch=0, generation=0, output_target=OutputTarget.STDOUT, seq=0,
+                offset=0, size=len(text), lines=1, wall=1.0, mono=1.0, pid=1, hostname="h",
+                ends_line=True, payload=text,
+            )  # fmt: skip
+            store.append(info, log)
+    end = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed_module, "_SUMMARY_SEC", 60.0)
+        while (message := feed.live()) is not None:
+            unpack(message)
+            assert message.content["first"] == end
+            end = message.content["end"]
+    assert end == store.rows
+    for message in feed.page(0, store.rows):
+        unpack(message)
+
+
+def test_history_looks_at_little_more_than_it_sends(tmp_path: Path) -> None:
+    store = LogStore(memory_bytes=1 << 20, directory=str(tmp_path))
+    feed = RowFeed(store)
+    for _ in range(400):
+        append(store, 0, (b"w" * 9_999 + b"\n") * 20)  # 80 MB, most of it in the file
+    while feed.live() is not None:
+        pass
+    tracemalloc.start()
+    first = next(feed.history(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert first.content["skips"]
+    assert peak < 40 << 20
+    store.close()
 
 
 @settings(max_examples=40, deadline=None)
