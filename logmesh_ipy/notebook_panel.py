@@ -11,7 +11,7 @@ import secrets
 import signal
 import tempfile
 from concurrent.futures import CancelledError
-from typing import IO, TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import IO, TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple
 
 from .config import check_window
 from .errors import LogMeshError, OptionError
@@ -21,9 +21,11 @@ from .views.comms import RawPort, comm_id_of, hears_at_once
 from .views.panel import Panel
 
 if TYPE_CHECKING:
+    from .client import LoggingMeshClient
+    from .config import MeshOptions
     from .instance import Instance
     from .mesh import ProcMesh
-    from .session import NotebookSession
+    from .model import FlushReport
     from .views.widget import HubPort
 
 __all__ = ["CELL_MIME_TYPE", "NotebookPanel"]
@@ -39,16 +41,42 @@ _MIME_TYPES = {
 }
 
 
+class DrivenMesh(Protocol):
+    """What the panel needs of the notebook's session: a mesh that magics and browsers drive."""
+
+    options: MeshOptions
+    mesh: Optional[ProcMesh]
+    client: Optional[LoggingMeshClient]
+    last_report: Optional[FlushReport]
+
+    @property
+    def cell_running(self) -> bool:
+        """Whether a cell runs now."""
+
+    def require(self, what: str) -> ProcMesh:
+        """The mesh. Raises MeshStateError where none runs."""
+
+    def set_mode(
+        self, stream: Optional[bool], window: Optional[float], window_given: bool, level: int
+    ) -> None:
+        """Change the mode; what is not given stays."""
+
+    def mode_text(self) -> str:
+        """The mode in force, in a line."""
+
+
 class NotebookPanel:
     """Made in the context of the cell that starts the mesh. Rows before ``first_row`` stay away."""
 
-    def __init__(self, session: NotebookSession, instance: Instance, first_row: int) -> None:
+    def __init__(
+        self, kernel: Any, session: DrivenMesh, instance: Instance, first_row: int
+    ) -> None:
         self.id = secrets.token_hex(8)
         self._session = session
         self._instance = instance
         self._mesh: Optional[ProcMesh] = None
         self.panel = Panel(instance.store, self.id, self, first_row)
-        self._kernel: Any = getattr(session.shell, "kernel", None)
+        self._kernel = kernel
         self._raw = RawPort(self._kernel, self.id, self.panel.heard)
         self.panel.ports.append(self._raw)
         self._hub: Optional[HubPort] = None

@@ -267,7 +267,8 @@ class NotebookSession:
         # Not before it is needed: it would make %load_ext slower.
         from .notebook_panel import NotebookPanel
 
-        self._panel = NotebookPanel(self, instance, first_row)
+        kernel = getattr(self.shell, "kernel", None)
+        self._panel = NotebookPanel(kernel, self, instance, first_row)
         self._publisher = CellPublisher(self.shell, self._panel)
         return PlainView(self._publisher, refresh_sec=_SNAPSHOT_SEC)
 
