@@ -197,6 +197,10 @@ export interface IQuery extends IEvents<QueryEvents> {
   /** Lines (not items) shown and hidden by the filter; skipped lines count in neither. */
   readonly shown: number;
   readonly hidden: number;
+  /** Lines of the query's cell that are known to exist and that this page does not hold. */
+  readonly notHeld: number;
+  /** How many of the query's cell state ERROR or more, unfiltered: held, and as far as known of the rest. */
+  readonly errors: number;
   /** Of the query's cell, unfiltered. */
   readonly levels: LevelCounts;
   /** True while a slice of work is due. */

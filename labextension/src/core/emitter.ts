@@ -23,6 +23,11 @@ export class Emitter<Events> implements IEvents<Events> {
     }
   }
 
+  /** Whether anyone listens to anything. */
+  protected get isHeard(): boolean {
+    return [...this.listeners.values()].some(listeners => listeners.size > 0);
+  }
+
   /** Forget all listeners. */
   protected clearListeners(): void {
     this.listeners.clear();

@@ -2,6 +2,7 @@
 import type { Filter } from './api';
 import type { LineStore } from './lines';
 import type { MatchCache } from './matches';
+import { toText } from './sanitize';
 import { RowMark, Segment } from './segment';
 import type { Skip } from './skips';
 import type { Sources } from './sources';
@@ -11,7 +12,7 @@ const LEVELS: Readonly<Record<number, string>> = {
   10: 'DEBUG', 20: 'INFO', 30: 'WARNING', 40: 'ERROR', 50: 'CRITICAL'
 };
 
-/** Oldest first; a note stands for each range that is not held. Blocks stand together. */
+/** Oldest first; text comes as inert characters, JSON as the procs printed it. A note stands for each range that is not held. Blocks stand together. */
 export function exportLines(
   format: 'text' | 'jsonl',
   store: LineStore,
@@ -48,8 +49,9 @@ export function exportLines(
 
 function textLine(segment: Segment, index: number, sources: Sources): string {
   const { rank, job } = sources.at(segment.source[index] as number);
-  const who = job === '' ? `${rank}` : `${job} ${rank}`;
-  return `${timeOf(segment.wall[index] as number)} [${who}] ${segment.shown(index)}\n`;
+  const who = job === '' ? `${rank}` : `${rank} ${toText(job)}`;
+  const stream = segment.target[index] === 2 ? ' err' : '';
+  return `${timeOf(segment.wall[index] as number)} [${who}${stream}] ${toText(segment.shown(index))}\n`;
 }
 
 function jsonLine(segment: Segment, index: number, sources: Sources): string {

@@ -8,7 +8,6 @@ import type { MatchCache } from './matches';
 import type { ItemList } from './plain';
 import type { Scheduler } from './scheduler';
 import { Segment } from './segment';
-import { Skip } from './skips';
 import type { Sources } from './sources';
 
 const MANY_GROUPS = 20_000;
@@ -32,7 +31,7 @@ export class GroupedList implements ItemList {
   /** What was read is of no use any more; what is shown stays until there is something new. */
   reset(cell: number | null, window: number | null): void {
     this.cell = cell;
-    this.next = new Fold(this.store, this.sources, this.matches, cell, window);
+    this.next = new Fold(this.store, this.sources, this.matches, this.items, cell, window);
   }
 
   /** Hold nothing until the next reset. */
@@ -79,7 +78,7 @@ export class GroupedList implements ItemList {
   item(index: number): Item {
     const [window, at] = this.at(index);
     if (window.skip !== null) {
-      return this.items.skip(this.currentSkip(window.skip), this.cell, true);
+      return { ...window.skip, loading: this.store.isLoading(window.skip) };
     }
     const group = window.groups[at];
     return group === undefined ? this.windowItem(window) : this.groupItem(group);
@@ -105,7 +104,7 @@ export class GroupedList implements ItemList {
     for (let next = index + direction; next >= 0 && next < this.length; next += direction) {
       const [window, at] = this.at(next);
       const group = window.groups[at];
-      if (group !== undefined ? group.level >= ERROR : (window.skip?.summary.errors ?? 0) > 0) {
+      if (group !== undefined ? group.level >= ERROR : (window.skip?.errors ?? 0) > 0) {
         return next;
       }
     }
@@ -215,12 +214,6 @@ export class GroupedList implements ItemList {
       kind: 'group', id: group.id, text: now ?? textOf(group),
       target, job, cell, level, count, held, firstWall, lastWall, differs, ranks
     };
-  }
-
-  /** The skip as it is now: it may be loading, or have been cut. */
-  private currentSkip(skip: Skip): Skip {
-    const part = this.store.parts[this.store.indexOf(skip.first)];
-    return part instanceof Skip ? part : skip;
   }
 }
 

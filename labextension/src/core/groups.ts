@@ -5,7 +5,8 @@
  * A {@link Fold} reads rows in order, once; new rows at the end are only added. When rows come
  * elsewhere, a new one is made beside it in slices, and takes its place when it is done.
  */
-import type { Filter } from './api';
+import type { Filter, SkipItem } from './api';
+import type { ItemMaker } from './items';
 import { detached, templateHash, templateOf } from './patterns';
 import type { LineStore } from './lines';
 import { lowerBound } from './matches';
@@ -56,11 +57,13 @@ export interface GroupWindow {
   readonly byHash: Map<number, Group>;
   /** Blocks and lines that are redrawn. */
   readonly byName: Map<string, Group>;
-  readonly skip: Skip | null;
+  /** As it was when it was read: lines that leave the page later stay counted in their groups. */
+  readonly skip: SkipItem | null;
 }
 
 export class Fold {
   readonly windows: GroupWindow[] = [];
+  /** How many groups and skips there are. */
   groupCount = 0;
   /** All rows before it have been read. */
   private row = 0;
@@ -74,6 +77,7 @@ export class Fold {
     private readonly store: LineStore,
     private readonly sources: Sources,
     private readonly matches: MatchCache,
+    private readonly items: ItemMaker,
     private readonly cell: Filter['cell'],
     readonly window: number | null
   ) {
@@ -90,7 +94,9 @@ export class Fold {
         return false;
       }
     }
-    return true;
+    // Skips that have been joined: what was read of the first would be read again.
+    const part = this.store.parts[this.store.indexOf(this.row)];
+    return !(part instanceof Skip && part.first < this.row);
   }
 
   /** Read on until the end or the deadline. True at the end. */
@@ -254,17 +260,12 @@ export class Fold {
         }
       }
     }
-    const lines = skip.linesOf(this.cell);
-    const counted = skip.tells
-      ? summary.groups
-          .filter(group => this.cell === null || group.cell === this.cell)
-          .reduce((sum, group) => sum + group.count, 0)
-      : 0;
-    if (lines > counted && (!last || this.matches.inTime(first, last))) {
+    if (skip.othersOf(this.cell) > 0 && (!last || this.matches.inTime(first, last))) {
       this.windows.push({
         id: `s${skip.first}`, cell: -1, row: skip.first, opened: first, firstWall: first, lastWall: last, lines: 0,
-        groups: [], byHash: new Map(), byName: new Map(), skip
+        groups: [], byHash: new Map(), byName: new Map(), skip: this.items.skip(skip, this.cell, true)
       });
+      this.groupCount += 1;
     }
   }
 

@@ -79,7 +79,7 @@ export class Intake {
       this.errorCount = 0;
       for (const part of this.store.parts) {
         this.errorCount +=
-          part instanceof Segment ? this.errorsIn(part) : part.tells ? part.summary.errors : 0;
+          part instanceof Segment ? this.errorsIn(part) : part.tells ? part.summary.errorsOf(null) : 0;
       }
     }
     return this.errorCount;

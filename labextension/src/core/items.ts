@@ -74,27 +74,20 @@ export class ItemMaker {
     const { summary } = skip;
     const own = grouped || !skip.tells ? [] : summary.groups;
     const groups = own.filter(group => cell === null || group.cell === cell);
-    const lines = skip.linesOf(cell);
+    const others = skip.othersOf(cell);
     const [first, end] = skip.rowsOf(cell);
-    const counted = (skip.tells ? summary.groups : [])
-      .filter(group => cell === null || group.cell === cell)
-      .reduce((sum, group) => sum + group.count, 0);
     return {
       kind: 'skip',
       id: `s${skip.first}`,
       first,
       end,
-      lines: grouped ? Math.max(0, lines - counted) : lines,
+      lines: grouped ? others : skip.linesOf(cell),
       known: summary.known,
       groups: groups.map(({ text, count, ranks, level, target, job }) => ({
         text, count, ranks, level, target, job
       })),
-      others: Math.max(0, lines - counted),
-      errors: !skip.tells
-        ? 0
-        : cell === null
-          ? summary.errors
-          : groups.reduce((sum, { level, count }) => sum + (level >= BLOCK_LEVEL ? count : 0), 0),
+      others,
+      errors: !skip.tells ? 0 : grouped ? summary.otherErrorsOf(cell) : summary.errorsOf(cell),
       wall: summary.wall,
       loading: this.store.isLoading(skip)
     };

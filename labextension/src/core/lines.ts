@@ -4,21 +4,24 @@
  *
  *     parts   Segment [0, 4096)  Skip [4096, 9000)  Segment [9000, 9120)    no gaps, no overlaps
  *
- * At most MOST_LINES lines and MOST_BYTES of text are held; beyond that the oldest become a skip.
+ * At most MOST_LINES lines and MOST_BYTES of text are held, in at most MOST_PARTS parts; beyond that the
+ * oldest lines leave, and become one skip with those beside them.
  */
 import { LineFlag } from './protocol';
 import type { SkipMessage } from './protocol';
-import { RowMark, Segment } from './segment';
-import { Skip, Summary } from './skips';
+import { Segment } from './segment';
+import { Skip, statesError, Summary } from './skips';
 import type { Sources } from './sources';
 
 export type Part = Segment | Skip;
 
 const MOST_LINES = 400_000;
 const MOST_BYTES = 48 << 20;
+const MOST_PARTS = 2000;
 const SEGMENT_LINES = 4096;
 const SEGMENT_CHARS = 256 << 10;
-const MOST_PROTECTED = MOST_LINES / 4;
+/** How many ranges that were asked for are protected. */
+const MOST_KEPT = 8;
 
 export interface Bounds {
   lines: number;
@@ -35,7 +38,8 @@ export class LineStore {
   held = 0;
   private bytes = 0;
   private readonly evictListeners = new Set<(segment: Segment) => void>();
-  private kept: readonly [number, number] = [0, 0];
+  /** Rows that do not leave before others; the newest range is first. */
+  private kept: (readonly [number, number])[] = [];
   private readonly loading = new Set<readonly [number, number]>();
 
   constructor(
@@ -101,9 +105,12 @@ export class LineStore {
     return end;
   }
 
-  /** Rows that were asked for: they do not leave before others. */
+  /** Rows that were asked for: they do not leave before others, unless they are many. */
   keep(first: number, end: number): void {
-    this.kept = [first, Math.min(end, first + MOST_PROTECTED)];
+    let left = Math.floor(this.bounds.lines / 4);
+    const fresh = [first, Math.min(end, first + left)] as const;
+    const older = this.kept.filter(([from, to]) => from < fresh[0] || to > fresh[1]);
+    this.kept = [fresh, ...older].slice(0, MOST_KEPT).filter(([from, to]) => (left -= to - from) >= 0);
   }
 
   /** Tell that the rows of a range are being fetched; gives what tells the end of that. */
@@ -117,10 +124,10 @@ export class LineStore {
     };
   }
 
-  /** Whether rows of a skip are being fetched. */
-  isLoading(skip: Skip): boolean {
+  /** Whether rows of a range are being fetched. */
+  isLoading(range: { readonly first: number; readonly end: number }): boolean {
     for (const [first, end] of this.loading) {
-      if (skip.first < end && skip.end > first) {
+      if (range.first < end && range.end > first) {
         return true;
       }
     }
@@ -175,7 +182,6 @@ export class LineStore {
     const summary = Summary.of(message);
     const [from, to] = this.range(first, end);
     const fresh: Part[] = [];
-    let tells = true;
     for (const part of this.parts.slice(from, to)) {
       if (part instanceof Segment) {
         summary.takeLines(
@@ -190,30 +196,30 @@ export class LineStore {
         fresh.push(part);
       } else {
         if (part.first < first) {
-          fresh.push(part.part(part.first, first, part.tells));
+          fresh.push(part.part(part.first, first));
         }
-        fresh.push(new Skip(Math.max(first, part.first), Math.min(end, part.end), summary, tells));
-        tells = false;
+        fresh.push(new Skip(Math.max(first, part.first), Math.min(end, part.end), summary));
         if (part.end > end) {
-          fresh.push(part.part(end, part.end, part.tells && part.first >= first));
+          fresh.push(part.part(end, part.end));
         }
       }
     }
     this.insert(from, to - from, fresh);
+    this.evict();
   }
 
   /** Make the parts cover a range: what is new of it is a hole. */
   private cover(first: number, end: number): void {
     const last = this.parts[this.parts.length - 1];
     if (last === undefined) {
-      this.parts.push(new Skip(first, end, new Summary(), true));
+      this.insert(0, 0, [new Skip(first, end, new Summary())]);
       return;
     }
     if (end > last.end) {
-      this.parts.push(new Skip(last.end, end, new Summary(), true));
+      this.insert(this.parts.length, 0, [new Skip(last.end, end, new Summary())]);
     }
     if (first < this.first) {
-      this.parts.unshift(new Skip(first, this.first, new Summary(), true));
+      this.insert(0, 0, [new Skip(first, this.first, new Summary())]);
     }
   }
 
@@ -229,31 +235,16 @@ export class LineStore {
     const whole = first === run.first && end === run.end;
     const lines = whole ? run : run.slice(first - run.first, end - run.first);
     const parts: Part[] = [lines];
-    const heir = skip.end > end || skip.first < first ? null : this.nextPiece(skip);
-    if (skip.end > end || skip.first < first || heir !== null) {
+    if (skip.end > end || skip.first < first || skip.summary.pieces.length > 1) {
       skip.summary.takeLines(lines, this.sources);
     }
     if (skip.first < first) {
-      parts.unshift(skip.part(skip.first, first, skip.tells));
+      parts.unshift(skip.part(skip.first, first));
     }
     if (skip.end > end) {
-      parts.push(skip.part(end, skip.end, skip.tells && skip.first >= first));
-    }
-    if (heir !== null && skip.tells) {
-      heir.tells = true;
-      heir.version += 1;
+      parts.push(skip.part(end, skip.end));
     }
     return parts;
-  }
-
-  /** The next piece that shares a skip's summary. */
-  private nextPiece(skip: Skip): Skip | null {
-    return (
-      this.parts.find(
-        (part): part is Skip =>
-          part instanceof Skip && part !== skip && part.summary === skip.summary
-      ) ?? null
-    );
   }
 
   /** Lines that came shortened are replaced by whole ones. */
@@ -304,35 +295,67 @@ export class LineStore {
     if (part instanceof Segment) {
       this.held += sign * part.count;
       this.bytes += sign * part.size;
+    } else if (sign > 0) {
+      part.summary.addPiece(part);
+    } else {
+      part.summary.removePiece(part);
     }
   }
 
-  private evict(): void {
+  private get full(): boolean {
     const { lines, bytes } = this.bounds;
-    for (let at = 0; this.held > lines || this.bytes > bytes; ) {
+    return this.held > lines || this.bytes > bytes || this.parts.length > MOST_PARTS;
+  }
+
+  private evict(): void {
+    let keptBytes = 0;
+    for (let at = 0; at < this.parts.length - 1 && this.full; ) {
       const part = this.parts[at];
-      if (part === undefined || at === this.parts.length - 1) {
-        return;
+      if (part instanceof Segment) {
+        if (this.isKept(part) && keptBytes + part.size <= this.bounds.bytes / 2) {
+          keptBytes += part.size;
+          at += 1;
+          continue;
+        }
+        this.drop(at, part);
+        this.join(at + 1);
       }
-      if (!(part instanceof Segment) || (part.first < this.kept[1] && part.end > this.kept[0])) {
-        at += 1;
-        continue;
-      }
-      for (const listener of this.evictListeners) {
-        listener(part);
-      }
-      const summary = Summary.ofEvicted(part, errorsOf(part));
-      const before = this.parts[at - 1];
-      const joins =
-        before instanceof Skip && !before.summary.known && before.tells && !before.summary.empty;
-      if (joins) {
-        before.summary.add(summary);
-        this.insert(at - 1, 2, [before.part(before.first, part.end, true)]);
-      } else {
-        this.insert(at, 1, [new Skip(part.first, part.end, summary, true)]);
-        at += 1;
+      at += this.join(at) ? 0 : 1;
+    }
+  }
+
+  private isKept({ first, end }: Segment): boolean {
+    return this.kept.some(([from, to]) => first < to && end > from);
+  }
+
+  /** A skip in the place of a segment. */
+  private drop(at: number, segment: Segment): void {
+    for (const listener of this.evictListeners) {
+      listener(segment);
+    }
+    this.insert(at, 1, [new Skip(segment.first, segment.end, Summary.ofEvicted(segment))]);
+  }
+
+  /** Make one skip of this part and the one before it. False where they are not two skips, or only of
+   * one of them anything is known. */
+  private join(at: number): boolean {
+    const before = this.parts[at - 1];
+    const part = this.parts[at];
+    if (
+      !(before instanceof Skip && part instanceof Skip) ||
+      before.summary.empty !== part.summary.empty
+    ) {
+      return false;
+    }
+    const { summary } = before;
+    if (part.summary !== summary) {
+      summary.absorb(part.summary);
+      for (const { first, end } of part.summary.pieces.filter(piece => piece !== part)) {
+        this.insert(this.indexOf(first), 1, [new Skip(first, end, summary)]);
       }
     }
+    this.insert(at - 1, 2, [new Skip(before.first, part.end, summary)]);
+    return true;
   }
 }
 
@@ -340,12 +363,7 @@ export class LineStore {
 export function errorsOf(segment: Segment): number {
   let errors = 0;
   for (let index = 0; index < segment.count; index += 1) {
-    if (
-      (segment.level[index] as number) >= 40 &&
-      !((segment.marks[index] as number) & (RowMark.hidden | RowMark.member))
-    ) {
-      errors += 1;
-    }
+    errors += statesError(segment, index) ? 1 : 0;
   }
   return errors;
 }

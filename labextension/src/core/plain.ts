@@ -173,7 +173,7 @@ export class PlainList implements ItemList {
     const { summary } = skip;
     const seen =
       skip.linesOf(cell) > 0 && (!summary.wall[1] || this.matches.inTime(...summary.wall));
-    const errors = skip.tells ? summary.errors : 0;
+    const errors = skip.tells ? summary.errorsOf(cell) : 0;
     return { part: skip, version: skip.version, start, rows: NO_ROWS, length: seen ? 1 : 0, errors };
   }
 

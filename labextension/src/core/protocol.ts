@@ -105,6 +105,10 @@ export interface StateMessage extends Numbered {
   atOnce: boolean;
   /** How many rows the store holds. */
   rows: number;
+  /** The rows before it are none of this session; 0 where it is not given. */
+  firstRow?: number;
+  /** `[cell, text, complete]` of the last receipt of each cell; only in answer to `hello`. */
+  receipts?: [number, string, boolean][];
   /** The cell that runs now or ran last, and whether it runs. */
   cell: number;
   busy: boolean;

@@ -23,6 +23,7 @@ import { MatchCache, sumLevels } from './matches';
 import { PlainList } from './plain';
 import type { ItemList } from './plain';
 import type { Session } from './session';
+import { Skip } from './skips';
 
 const SLICE_MS = 8;
 const PAUSE_MS = 1;
@@ -54,7 +55,7 @@ export class Query extends Emitter<QueryEvents> implements IQuery {
   private busy = false;
   private disposed = false;
   private stopSlice: (() => void) | null = null;
-  private counts = { shown: 0, hidden: 0, levels: sumLevels([]) };
+  private counts = { shown: 0, hidden: 0, notHeld: 0, errors: 0, levels: sumLevels([]) };
   private volume: { most: number; value: { step: number; bins: Bin[] } } | null = null;
 
   constructor(
@@ -70,6 +71,7 @@ export class Query extends Emitter<QueryEvents> implements IQuery {
     this.plain = new PlainList(store, people, this.matches, this.items);
     this.groups = new GroupedList(store, people, this.matches, this.items);
     this.undo = [
+      session.use(),
       session.on('rows', () => this.soon()),
       session.on('live', () => this.soon()),
       session.on('state', () => this.followMode()),
@@ -100,6 +102,14 @@ export class Query extends Emitter<QueryEvents> implements IQuery {
 
   get hidden(): number {
     return this.counts.hidden;
+  }
+
+  get notHeld(): number {
+    return this.counts.notHeld;
+  }
+
+  get errors(): number {
+    return this.counts.errors;
   }
 
   get levels(): LevelCounts {
@@ -283,7 +293,18 @@ export class Query extends Emitter<QueryEvents> implements IQuery {
       shown += matches.shown;
       total += matches.total;
     }
-    this.counts = { shown, hidden: Math.max(0, total - shown), levels: sumLevels(all) };
+    const levels = sumLevels(all);
+    let errors = levels[4] + levels[5];
+    let notHeld = 0;
+    const { cell } = this.given;
+    for (const part of this.session.store.parts) {
+      if (part instanceof Skip) {
+        // Of rows that were lost on the way, nobody knows yet whether they are of the cell.
+        notHeld += cell !== null && part.summary.empty ? 0 : part.linesOf(cell);
+        errors += part.tells ? part.summary.errorsOf(cell) : 0;
+      }
+    }
+    this.counts = { shown, hidden: Math.max(0, total - shown), notHeld, errors, levels };
   }
 
   /** Tell how many items were added at the end, or (null) that anything may be different. */

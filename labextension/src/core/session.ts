@@ -4,6 +4,8 @@
  */
 import type { ISession, ITransport, Proc, Receipt, SessionEvents, Source } from './api';
 import { Emitter } from './emitter';
+import { Greeter } from './greeter';
+import type { Greeted } from './greeter';
 import { Intake } from './intake';
 import type { Bounds, LineStore } from './lines';
 import { ProcTable } from './procs';
@@ -12,20 +14,19 @@ import type {
   KernelMessage,
   LiveMessage,
   Mode,
-  ReceiptMessage,
   ReplyMessage,
   Request,
   RowsMessage,
   StateMessage
 } from './protocol';
 import { Requests } from './requests';
+import type { AskOptions } from './requests';
 import { systemScheduler } from './scheduler';
 import type { Scheduler } from './scheduler';
 import { Sources } from './sources';
 
-const HELLO_AGAIN_MS = 2000;
-const GAP_MS = 200;
-const UNKNOWN_MS = 5000;
+/** A session without connection keeps its rows for so long when no list needs them any more. */
+const REST_MS = 5000;
 const REMEMBERED_NUMBERS = 512;
 
 /** What queries need to hear besides {@link SessionEvents}. */
@@ -37,37 +38,36 @@ export interface CoreEvents extends SessionEvents {
 export interface SessionOptions {
   scheduler?: Scheduler;
   bounds?: Bounds;
+  /** Called when it has no connection and nobody needs it any more. */
+  onRetire?: (session: Session) => void;
 }
 
-export class Session extends Emitter<CoreEvents> implements ISession {
+export class Session extends Emitter<CoreEvents> implements ISession, Greeted {
   readonly scheduler: Scheduler;
   readonly people = new Sources();
-  private readonly intake: Intake;
+  private intake: Intake;
   private readonly requests: Requests;
+  private readonly greeter: Greeter;
   private readonly table = new ProcTable();
   private readonly receipts = new Map<number, Receipt>();
   private readonly transports: ITransport[] = [];
   private readonly numbers = new Set<number>();
   private newest = -1;
-  private known: StateMessage | null = null;
+  private told: StateMessage | null = null;
   private lastProof: Receipt | null = null;
   private liveLines: LiveMessage['lines'] = [];
-  private helloPending = false;
-  private unknownAt = -Infinity;
+  private lists = 0;
+  private stopRest: (() => void) | null = null;
 
   constructor(
     readonly id: string,
-    options: SessionOptions = {}
+    private readonly options: SessionOptions = {}
   ) {
     super();
     this.scheduler = options.scheduler ?? systemScheduler;
-    this.requests = new Requests(id);
-    this.intake = new Intake(
-      this.people,
-      this.scheduler,
-      (first, end) => void this.fetchPage(first, end, false).catch(() => undefined),
-      options.bounds
-    );
+    this.requests = new Requests(id, this.scheduler, () => this.hears);
+    this.greeter = new Greeter(this, this.scheduler);
+    this.intake = this.newIntake();
   }
 
   get store(): LineStore {
@@ -79,11 +79,11 @@ export class Session extends Emitter<CoreEvents> implements ISession {
   }
 
   get state(): Readonly<StateMessage> | null {
-    return this.known;
+    return this.told;
   }
 
   get mode(): Readonly<Mode> | null {
-    return this.known?.mode ?? null;
+    return this.told?.mode ?? null;
   }
 
   get sources(): ReadonlyMap<number, Source> {
@@ -99,7 +99,7 @@ export class Session extends Emitter<CoreEvents> implements ISession {
   }
 
   get rows(): number {
-    return Math.max(this.known?.rows ?? 0, this.store.end);
+    return Math.max(this.told?.rows ?? 0, this.store.end);
   }
 
   get rate(): number {
@@ -115,6 +115,18 @@ export class Session extends Emitter<CoreEvents> implements ISession {
     return this.liveLines;
   }
 
+  get way(): ITransport | undefined {
+    return this.transports[this.transports.length - 1];
+  }
+
+  get known(): boolean {
+    return this.told !== null;
+  }
+
+  get hears(): boolean {
+    return this.told === null || !this.told.busy || this.told.atOnce;
+  }
+
   receipt(cell: number): Receipt | null {
     return this.receipts.get(cell) ?? null;
   }
@@ -125,22 +137,31 @@ export class Session extends Emitter<CoreEvents> implements ISession {
       return;
     }
     this.transports.push(transport);
-    let heard = false;
     transport.onMessage((data, buffer) => {
       if (isKernelMessage(data) && data.session === this.id) {
-        heard ||= data.type === 'state';
+        this.greeter.hear(transport, data.type === 'state');
         this.receive(data, buffer);
       }
     });
     transport.onClose(() => this.detach(transport));
-    const greet = (): void => {
-      if (!heard && this.transports.includes(transport)) {
-        this.hello(transport);
-        this.scheduler.later(greet, HELLO_AGAIN_MS);
-      }
-    };
-    greet();
+    this.greeter.begin(transport);
     this.emit('state', undefined);
+  }
+
+  async hello(way: ITransport): Promise<void> {
+    const { store } = this;
+    // Nothing, as long as the session's first rows are not known of: what tells of them may be lost.
+    const have = this.told === null ? 0 : store.firstUnknown(this.told.firstRow ?? 0, store.end);
+    await this.requests.ask({ type: 'hello', have }, way, message => way.send(message)).reply;
+  }
+
+  /** A list over the rows begins; gives what tells its end. */
+  use(): () => void {
+    this.lists += 1;
+    return () => {
+      this.lists -= 1;
+      this.restSoon();
+    };
   }
 
   async request(request: Request): Promise<string> {
@@ -153,7 +174,7 @@ export class Session extends Emitter<CoreEvents> implements ISession {
     this.emit('rows', undefined);
     try {
       for (let from = first; from < end; ) {
-        const next = await this.fetchPage(from, end, whole);
+        const next = await this.fetchPage(from, end, whole, true);
         if (next <= from) {
           return;
         }
@@ -171,65 +192,73 @@ export class Session extends Emitter<CoreEvents> implements ISession {
     ranks: number[] | null,
     progress: (part: number) => void
   ): Promise<{ name: string; blob: Blob }> {
-    const { id, reply } = this.ask({ type: 'download', format, cell, ranks }, progress);
+    const { id, reply } = this.ask({ type: 'download', format, cell, ranks }, { progress });
     await reply;
     return this.requests.file(id);
   }
 
-  private get way(): ITransport | undefined {
-    return this.transports[this.transports.length - 1];
+  private newIntake(): Intake {
+    return new Intake(
+      this.people,
+      this.scheduler,
+      (first, end) => void this.fetchPage(first, end, false, false).catch(() => undefined),
+      this.options.bounds
+    );
   }
 
   private ask(
     request: Request,
-    progress?: (part: number) => void
+    options?: AskOptions
   ): { id: string; reply: Promise<ReplyMessage> } {
     const way = this.way;
     if (way === undefined) {
       return { id: '', reply: Promise.reject(new Error('there is no connection to the kernel')) };
     }
-    return this.requests.ask(request, way, message => way.send(message), progress);
+    return this.requests.ask(request, way, message => way.send(message), options);
   }
 
   /** Fetch what one answer brings; where the next has to begin. */
-  private async fetchPage(first: number, end: number, whole: boolean): Promise<number> {
+  private async fetchPage(
+    first: number,
+    end: number,
+    whole: boolean,
+    repeat: boolean
+  ): Promise<number> {
     const request: Request = whole
       ? { type: 'fetch', first, end, whole }
       : { type: 'fetch', first, end };
-    return (await this.ask(request).reply).next ?? end;
-  }
-
-  private hello(way: ITransport): void {
-    const { store } = this;
-    const have = store.firstUnknown(store.first, store.end);
-    const request: Request = { type: 'hello', have: this.known === null ? 0 : have };
-    this.requests.ask(request, way, message => way.send(message)).reply.catch(() => undefined);
-  }
-
-  /** Greet again, for something is missing. */
-  private helloSoon(): void {
-    if (!this.helloPending) {
-      this.helloPending = true;
-      this.scheduler.later(() => {
-        this.helloPending = false;
-        if (this.way !== undefined) {
-          this.hello(this.way);
-        }
-      }, GAP_MS);
-    }
+    return (await this.ask(request, { repeat }).reply).next ?? end;
   }
 
   private detach(transport: ITransport): void {
     const at = this.transports.indexOf(transport);
     if (at >= 0) {
       this.transports.splice(at, 1);
+      this.greeter.forget(transport);
       this.requests.close(transport);
       if (!this.connected && this.liveLines.length > 0) {
         this.liveLines = [];
         this.emit('live', undefined);
       }
       this.emit('state', undefined);
+      this.restSoon();
     }
+  }
+
+  /** Without connection and lists, give up the rows after a while; without listeners, retire. */
+  private restSoon(): void {
+    this.stopRest?.();
+    this.stopRest = this.scheduler.later(() => {
+      this.stopRest = null;
+      if (this.connected || this.lists > 0) {
+        return;
+      }
+      this.intake.dispose();
+      this.intake = this.newIntake();
+      if (!this.isHeard) {
+        this.options.onRetire?.(this);
+      }
+    }, REST_MS);
   }
 
   private receive(message: KernelMessage, buffer: DataView | null): void {
@@ -245,7 +274,10 @@ export class Session extends Emitter<CoreEvents> implements ISession {
         this.emit('live', undefined);
         break;
       case 'state':
-        this.known = message;
+        this.told = message;
+        for (const [cell, text, complete] of message.receipts ?? []) {
+          this.takeReceipt({ cell, text, complete });
+        }
         this.emit('state', undefined);
         break;
       case 'procs':
@@ -280,7 +312,8 @@ export class Session extends Emitter<CoreEvents> implements ISession {
       }
     }
     if (this.newest >= 0 && n > this.newest + 1) {
-      this.helloSoon();
+      this.requests.hurry();
+      this.greeter.soon();
     }
     this.newest = Math.max(this.newest, n);
     return true;
@@ -293,14 +326,13 @@ export class Session extends Emitter<CoreEvents> implements ISession {
     } catch (error) {
       console.error(error); // its rows are missing now, and asked for as such
     }
-    if (!known && this.scheduler.now() - this.unknownAt >= UNKNOWN_MS) {
-      this.unknownAt = this.scheduler.now();
-      this.helloSoon();
+    if (!known) {
+      this.greeter.soon();
     }
     this.emit('rows', undefined);
   }
 
-  private takeReceipt({ cell, text, complete }: ReceiptMessage): void {
+  private takeReceipt({ cell, text, complete }: Receipt): void {
     const receipt = { cell, text, complete };
     this.receipts.set(cell, receipt);
     if (this.lastProof === null || cell >= this.lastProof.cell) {
@@ -308,18 +340,25 @@ export class Session extends Emitter<CoreEvents> implements ISession {
     }
     this.emit('receipt', receipt);
   }
-
 }
 
 const REGISTRY = Symbol.for('logmesh_ipy.sessions.1');
 
-/** The session with an id, one for all bundles on this page. */
+/** The session with an id, one for all bundles on this page. It stays for as long as it has a connection,
+ * a list or a listener. */
 export function sessionOf(id: string): Session {
   const shared = globalThis as { [REGISTRY]?: Map<string, Session> };
   const sessions = (shared[REGISTRY] ??= new Map<string, Session>());
   let session = sessions.get(id);
   if (session === undefined) {
-    sessions.set(id, (session = new Session(id)));
+    session = new Session(id, {
+      onRetire: retired => {
+        if (sessions.get(id) === retired) {
+          sessions.delete(id);
+        }
+      }
+    });
+    sessions.set(id, session);
   }
   return session;
 }

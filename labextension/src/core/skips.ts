@@ -1,14 +1,20 @@
 /**
  * Rows that this page does not hold, and what is known of them. A skip of the kernel is a
  * {@link Summary}; lines of it that come later are taken out of its counts. Where they come from the
- * middle, several {@link Skip} pieces share the summary, and the first of them tells it.
+ * middle, several {@link Skip} pieces share the summary: the first of them tells it, and its counts of
+ * lines are divided among all.
  */
 import { levelOf } from './levels';
 import { templateOf } from './patterns';
-import { parseRanks } from './ranks';
+import { foldRanks, parseRanks } from './ranks';
 import type { SkipMessage } from './protocol';
+import { RowMark } from './segment';
 import type { Segment } from './segment';
 import type { Sources } from './sources';
+
+const ERROR = 40;
+/** How many groups a summary keeps that was made of several. */
+const MOST_GROUPS = 50;
 
 export interface SkipGroup {
   readonly target: number;
@@ -29,19 +35,20 @@ export class Summary {
   readonly cells = new Map<number, number>();
   /** Where the lines of a cell are: the first row, and the one behind the last. */
   readonly spans = new Map<number, readonly [number, number]>();
+  /** What they say. Lines that no group counts are others. */
   groups: SkipGroup[] = [];
-  others = 0;
   wall: [number, number] = [0, 0];
   /** False: rows that were lost or have been dropped here. */
   known = false;
-  /** Lines of level ERROR and more, as far as known. */
-  errors = 0;
+  /** The skips that share this summary, in the order of rows. */
+  readonly pieces: Skip[] = [];
+  /** Others of level ERROR and more by cell, as far as known. */
+  private readonly otherErrors = new Map<number, number>();
 
   static of(message: SkipMessage): Summary {
     const summary = new Summary();
     summary.known = true;
     summary.wall = [message.wall[0], message.wall[1]];
-    summary.others = message.others;
     for (const [cell, lines, first, end] of message.cells) {
       summary.cells.set(cell, (summary.cells.get(cell) ?? 0) + lines);
       summary.widen(cell, first, end);
@@ -54,27 +61,30 @@ export class Summary {
         rankList: parseRanks(ranks) ?? [],
         differs: differs !== 0
       });
-      summary.errors += level >= 40 ? count : 0;
     }
     return summary;
   }
 
   /** What stays known of lines that leave this page. */
-  static ofEvicted(segment: Segment, errors: number): Summary {
+  static ofEvicted(segment: Segment): Summary {
     const summary = new Summary();
     let first = Infinity;
     let last = -Infinity;
-    for (let index = 0; index < segment.count; index += 1) {
+    for (let index = 0; index < segment.count; ) {
       const cell = segment.cell[index] as number;
-      summary.cells.set(cell, (summary.cells.get(cell) ?? 0) + 1);
-      summary.widen(cell, segment.first + index, segment.first + index + 1);
-      const wall = segment.wall[index] as number;
-      first = Math.min(first, wall);
-      last = Math.max(last, wall);
+      const begin = index;
+      let errors = 0;
+      for (; index < segment.count && segment.cell[index] === cell; index += 1) {
+        const wall = segment.wall[index] as number;
+        first = wall < first ? wall : first;
+        last = wall > last ? wall : last;
+        errors += statesError(segment, index) ? 1 : 0;
+      }
+      addTo(summary.cells, cell, index - begin);
+      addTo(summary.otherErrors, cell, errors);
+      summary.widen(cell, segment.first + begin, segment.first + index);
     }
     summary.wall = [first, last];
-    summary.others = segment.count;
-    summary.errors = errors;
     return summary;
   }
 
@@ -83,23 +93,72 @@ export class Summary {
     return !this.known && this.cells.size === 0;
   }
 
-  /** Add what is known of another range. */
-  add(other: Summary): void {
+  /** How many lines of a cell (null: of any) the groups count. */
+  groupedOf(cell: number | null): number {
+    let lines = 0;
+    for (const group of this.groups) {
+      lines += cell === null || group.cell === cell ? group.count : 0;
+    }
+    return lines;
+  }
+
+  /** Lines of a cell (null: of any) that state level ERROR or more, as far as known. */
+  errorsOf(cell: number | null): number {
+    let errors = this.otherErrorsOf(cell);
+    for (const group of this.groups) {
+      errors += group.level >= ERROR && (cell === null || group.cell === cell) ? group.count : 0;
+    }
+    return errors;
+  }
+
+  /** Those of them that no group counts. */
+  otherErrorsOf(cell: number | null): number {
+    if (cell !== null) {
+      return this.otherErrors.get(cell) ?? 0;
+    }
+    let errors = 0;
+    for (const some of this.otherErrors.values()) {
+      errors += some;
+    }
+    return errors;
+  }
+
+  /** Add what is known of other rows. Of the groups those stay that count most. */
+  absorb(other: Summary): void {
     for (const [cell, lines] of other.cells) {
-      this.cells.set(cell, (this.cells.get(cell) ?? 0) + lines);
+      addTo(this.cells, cell, lines);
     }
     for (const [cell, [first, end]] of other.spans) {
       this.widen(cell, first, end);
     }
-    this.wall = [Math.min(this.wall[0], other.wall[0]), Math.max(this.wall[1], other.wall[1])];
-    this.others += other.others;
-    this.errors += other.errors;
+    for (const [cell, errors] of other.otherErrors) {
+      addTo(this.otherErrors, cell, errors);
+    }
+    if (this.wall[1] === 0) {
+      this.wall = other.wall;
+    } else if (other.wall[1] !== 0) {
+      this.wall = [Math.min(this.wall[0], other.wall[0]), Math.max(this.wall[1], other.wall[1])];
+    }
+    this.known ||= other.known;
+    const groups = new Map(this.groups.map(group => [keyOf(group), group]));
+    for (const group of other.groups) {
+      const same = groups.get(keyOf(group));
+      groups.set(keyOf(group), same === undefined ? group : joined(same, group));
+    }
+    this.groups = [...groups.values()];
+    if (groups.size > MOST_GROUPS) {
+      this.groups.sort((one, two) => two.count - one.count);
+      for (const { level, cell, count } of this.groups.splice(MOST_GROUPS)) {
+        addTo(this.otherErrors, cell, level >= ERROR ? count : 0);
+      }
+    }
   }
 
   /** Lines that have come after all: count them no more. */
   takeLines(lines: Segment, sources: Sources): void {
     for (let index = 0; index < lines.count; index += 1) {
-      this.takeCell(lines.cell[index] as number, 1);
+      const cell = lines.cell[index] as number;
+      addTo(this.cells, cell, -1);
       const source = sources.at(lines.source[index] as number);
       const template = this.groups.length === 0 ? '' : templateOf(lines.shown(index));
       const group = this.groups.find(
@@ -108,12 +167,13 @@ export class Summary {
           each.template === template &&
           each.target === lines.target[index] &&
           each.job === source.job &&
-          each.cell === lines.cell[index]
+          each.cell === cell
       );
-      if (group === undefined && !this.known && (lines.level[index] as number) >= 40) {
-        this.errors = Math.max(0, this.errors - 1);
+      if (group !== undefined) {
+        group.count -= 1;
+      } else if (statesError(lines, index)) {
+        addTo(this.otherErrors, cell, -1);
       }
-      this.takeFrom(group, 1);
     }
     this.groups = this.groups.filter(group => group.count > 0);
   }
@@ -121,20 +181,32 @@ export class Summary {
   /** The part of this range that another summary tells of: count it no more. */
   takeSummary(other: Summary): void {
     for (const [cell, lines] of other.cells) {
-      this.takeCell(cell, lines);
+      addTo(this.cells, cell, -lines);
     }
+    for (const [cell, errors] of other.otherErrors) {
+      addTo(this.otherErrors, cell, -errors);
+    }
+    const groups = new Map(this.groups.map(group => [keyOf(group), group]));
     for (const taken of other.groups) {
-      const group = this.groups.find(
-        each =>
-          each.template === taken.template &&
-          each.target === taken.target &&
-          each.job === taken.job &&
-          each.cell === taken.cell
-      );
-      this.takeFrom(group, taken.count);
+      const group = groups.get(keyOf(taken));
+      if (group !== undefined) {
+        group.count = Math.max(0, group.count - taken.count);
+      }
     }
-    this.others = Math.max(0, this.others - other.others);
     this.groups = this.groups.filter(group => group.count > 0);
+  }
+
+  /** A skip that shares this summary is among the rows, or is so no more. */
+  addPiece(piece: Skip): void {
+    const behind = this.pieces.findIndex(each => each.first > piece.first);
+    this.pieces.splice(behind < 0 ? this.pieces.length : behind, 0, piece);
+  }
+
+  removePiece(piece: Skip): void {
+    const at = this.pieces.indexOf(piece);
+    if (at >= 0) {
+      this.pieces.splice(at, 1);
+    }
   }
 
   private widen(cell: number, first: number, end: number): void {
@@ -142,24 +214,6 @@ export class Summary {
     if (span === undefined || first < span[0] || end > span[1]) {
       this.spans.set(cell, span ? [Math.min(span[0], first), Math.max(span[1], end)] : [first, end]);
     }
-  }
-
-  private takeCell(cell: number, lines: number): void {
-    const left = (this.cells.get(cell) ?? 0) - lines;
-    if (left > 0) {
-      this.cells.set(cell, left);
-    } else {
-      this.cells.delete(cell);
-    }
-  }
-
-  private takeFrom(group: SkipGroup | undefined, lines: number): void {
-    const fromGroup = Math.min(group?.count ?? 0, lines);
-    if (group !== undefined) {
-      group.count -= fromGroup;
-      this.errors -= group.level >= 40 ? fromGroup : 0;
-    }
-    this.others = Math.max(0, this.others - (lines - fromGroup));
   }
 }
 
@@ -171,23 +225,34 @@ export class Skip {
   constructor(
     readonly first: number,
     readonly end: number,
-    readonly summary: Summary,
-    /** Whether this piece tells the summary; of several pieces of one, the first does. */
-    public tells: boolean
+    readonly summary: Summary
   ) {}
 
-  /** How many lines of a cell (null: of all) there are among these rows, as far as known. */
+  /** Whether this piece tells the summary. */
+  get tells(): boolean {
+    return this.summary.pieces[0] === this;
+  }
+
+  /** How many lines of a cell (null: of all) there are among these rows: with those of the pieces that
+   * share the summary as many as it counts. All rows where nothing is known of them. */
   linesOf(cell: number | null): number {
-    const rows = this.end - this.first;
-    const { cells } = this.summary;
-    if (cell === null || cells.size === 0) {
-      return rows;
+    const { summary } = this;
+    return cell === null || summary.empty
+      ? this.end - this.first
+      : this.share(summary.cells.get(cell) ?? 0, cell);
+  }
+
+  /** How many of them no group counts. */
+  othersOf(cell: number | null): number {
+    const { summary } = this;
+    if (summary.groups.length === 0) {
+      return this.linesOf(cell);
     }
-    const span = this.summary.spans.get(cell);
-    if (span !== undefined && (span[0] >= this.end || span[1] <= this.first)) {
-      return 0;
-    }
-    return Math.min(rows, cells.get(cell) ?? 0);
+    const lines =
+      cell === null
+        ? summary.pieces.reduce((sum, piece) => sum + piece.end - piece.first, 0)
+        : (summary.cells.get(cell) ?? 0);
+    return this.share(Math.max(0, lines - summary.groupedOf(cell)), cell);
   }
 
   /** Which of these rows may be lines of a cell (null: of any). */
@@ -199,9 +264,67 @@ export class Skip {
   }
 
   /** The rest of it, without the rows before `first` and from `end` on. */
-  part(first: number, end: number, tells: boolean): Skip {
-    const part = new Skip(first, end, this.summary, tells);
-    part.version = this.version + 1;
-    return part;
+  part(first: number, end: number): Skip {
+    return new Skip(first, end, this.summary);
   }
+
+  /** This piece's share of lines that the summary counts somewhere among the rows of a cell. They are
+   * taken to be spread evenly, so that it is never less nor more than is possible. */
+  private share(lines: number, cell: number | null): number {
+    let before = 0;
+    let total = 0;
+    for (const piece of this.summary.pieces) {
+      before = piece === this ? total : before;
+      total += piece.overlap(cell);
+    }
+    const spread = Math.min(lines, total);
+    const until = (rows: number): number => (total === 0 ? 0 : Math.floor((spread * rows) / total));
+    return until(before + this.overlap(cell)) - until(before);
+  }
+
+  /** How many of these rows may be lines of a cell (null: of any). */
+  private overlap(cell: number | null): number {
+    const span = cell === null ? undefined : this.summary.spans.get(cell);
+    return span === undefined
+      ? this.end - this.first
+      : Math.max(0, Math.min(this.end, span[1]) - Math.max(this.first, span[0]));
+  }
+}
+
+/** Whether a line states level ERROR or more; a block counts as one. */
+export function statesError(segment: Segment, index: number): boolean {
+  return (
+    (segment.level[index] as number) >= ERROR &&
+    !((segment.marks[index] as number) & (RowMark.hidden | RowMark.member))
+  );
+}
+
+function addTo(counts: Map<number, number>, key: number, count: number): void {
+  const sum = (counts.get(key) ?? 0) + count;
+  if (sum > 0) {
+    counts.set(key, sum);
+  } else {
+    counts.delete(key);
+  }
+}
+
+function keyOf({ target, job, cell, template }: SkipGroup): string {
+  return `${target} ${cell} ${job}\n${template}`;
+}
+
+/** Two groups of the same template as one. */
+function joined(one: SkipGroup, other: SkipGroup): SkipGroup {
+  const differs = one.differs || other.differs || one.text !== other.text;
+  const rankList =
+    one.ranks === other.ranks
+      ? one.rankList
+      : [...new Set([...one.rankList, ...other.rankList])].sort((rank, next) => rank - next);
+  return {
+    ...one,
+    differs,
+    rankList,
+    ranks: one.ranks === other.ranks ? one.ranks : foldRanks(rankList),
+    text: differs ? one.template : one.text,
+    count: one.count + other.count
+  };
 }

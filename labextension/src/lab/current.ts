@@ -6,21 +6,33 @@ import type { Widget } from '@lumino/widgets';
 import { sessionOf, type Session } from '../core/session';
 import type { SessionLinks } from './session_links';
 
+type Document = Widget & { readonly sessionContext: ISessionContext };
+
 /** What this needs of a notebook or console tracker. */
 export interface DocumentTracker {
-  readonly currentWidget: (Widget & { readonly sessionContext: ISessionContext }) | null;
-  readonly currentChanged: ISignal<unknown, (Widget & { readonly sessionContext: ISessionContext }) | null>;
+  readonly currentWidget: Document | null;
+  readonly currentChanged: ISignal<unknown, Document | null>;
+  find(test: (document: Document) => boolean): Document | undefined;
+}
+
+/** What this needs of the application's shell. */
+export interface DocumentShell {
+  readonly currentWidget: Widget | null;
+  readonly currentChanged?: ISignal<unknown, unknown>;
 }
 
 export class CurrentSession {
   constructor(
     private readonly links: SessionLinks,
-    trackers: readonly DocumentTracker[]
+    private readonly shell: DocumentShell,
+    private readonly trackers: readonly DocumentTracker[]
   ) {
     links.changed.connect(this.update, this);
+    // A tracker is silent when its current document comes back from one of another tracker; the shell tells.
+    shell.currentChanged?.connect(() => this.follow(null));
     for (const tracker of trackers) {
-      tracker.currentChanged.connect((_, widget) => this.follow(widget?.sessionContext ?? null));
-      this.follow(tracker.currentWidget?.sessionContext ?? null);
+      tracker.currentChanged.connect((_, document) => this.follow(document));
+      this.follow(tracker.currentWidget);
     }
   }
 
@@ -33,14 +45,27 @@ export class CurrentSession {
     return this.signal;
   }
 
-  private follow(context: ISessionContext | null): void {
-    if (context === null) {
+  /** Follows the document that is current in the shell; where none is, that of which a tracker told. */
+  private follow(told: Document | null): void {
+    const context = (this.inShell() ?? told)?.sessionContext;
+    if (context === undefined) {
       return; // a tracker without documents has no say; a closed one says so by its context
     }
     this.context = context;
     context.disposed.connect(this.onDisposed, this);
     context.kernelChanged.connect(this.update, this);
     this.update();
+  }
+
+  private inShell(): Document | undefined {
+    const current = this.shell.currentChanged === undefined ? null : this.shell.currentWidget;
+    for (const tracker of current === null ? [] : this.trackers) {
+      const document = tracker.find(each => each === current);
+      if (document !== undefined) {
+        return document;
+      }
+    }
+    return undefined;
   }
 
   private onDisposed(context: ISessionContext): void {

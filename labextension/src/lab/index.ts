@@ -40,7 +40,7 @@ const sessions: JupyterFrontEndPlugin<ILogMesh> = {
   provides: ILogMesh,
   optional: [INotebookTracker, IConsoleTracker, IRenderMimeRegistry, IDocumentManager, ISettingRegistry],
   activate: (
-    _app: JupyterFrontEnd,
+    app: JupyterFrontEnd,
     notebooks: INotebookTracker | null,
     consoles: IConsoleTracker | null,
     rendermime: IRenderMimeRegistry | null,
@@ -72,7 +72,7 @@ const sessions: JupyterFrontEndPlugin<ILogMesh> = {
       .then(loaded => settings.use(loaded))
       .catch((error: unknown) => console.warn('logmesh-ipy: the settings do not load; these are the defaults.', error));
     const trackers = [notebooks, consoles].filter(tracker => tracker !== null);
-    return { current: new CurrentSession(links, trackers), openFile, settings };
+    return { current: new CurrentSession(links, app.shell, trackers), openFile, settings };
   }
 };
 

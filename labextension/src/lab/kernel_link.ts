@@ -18,6 +18,17 @@ import { controlRequest } from './subshell';
 export const COMM_TARGET = 'logmesh_ipy';
 const COMM_PREFIX = 'logmesh-';
 
+/** Messages that only the kernel's process sends; others may be the server's, which has a session of its
+ * own in their headers: `status`, and the `stream` that tells of too much output. */
+const OF_KERNEL: ReadonlySet<string> = new Set([
+  'comm_open',
+  'comm_msg',
+  'comm_close',
+  'execute_input',
+  'execute_result',
+  'display_data'
+]);
+
 /** What a kernel that had sessions says of itself when it has none any more. */
 const ENDED: ReadonlySet<Kernel.Status> = new Set(['starting', 'restarting', 'autorestarting', 'terminating', 'dead']);
 
@@ -80,7 +91,7 @@ export class KernelLink implements IDisposable {
 
   private onIOPub(_: Kernel.IKernelConnection, message: KernelMessage.IIOPubMessage): void {
     const { msg_type: type, session: life } = message.header;
-    if (type !== 'status' && life !== this.life) {
+    if (OF_KERNEL.has(type) && life !== this.life) {
       // A restart from another page may pass unseen; then the first that the new kernel prints tells.
       if (this.life !== null) {
         this.forget();
@@ -176,7 +187,7 @@ export class KernelLink implements IDisposable {
   private readonly expected = new Set<string>();
   private readonly signal = new Signal<this, void>(this);
   private latest: string | null = null;
-  /** The id that the kernel's process gives to its messages; status messages may be the server's. */
+  /** The id that the kernel's process gives to its messages. */
   private life: string | null = null;
   private done = false;
 }

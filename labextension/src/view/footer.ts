@@ -54,12 +54,22 @@ export class Footer {
   /** Shows what is true now. Cheap: it may be called each frame. */
   show(): void {
     this.showReceipt();
-    const { shown, hidden } = this.query;
+    const { hidden } = this.query;
     const told = this.cell !== null && !hidden && this.receipt.dataset['of'];
-    this.set(this.counts, (shown || hidden) && !told ? `${lines(shown)}${this.query.working ? ' …' : ''}` : '');
+    this.set(this.counts, told ? '' : this.countsText());
     this.set(this.hidden, hidden ? `${count(hidden)} hidden by filters · clear` : '');
     this.hidden.hidden = !hidden;
     this.showTrouble();
+  }
+
+  /** A filter knows nothing of lines that are not held, so they count as shown only without one. */
+  private countsText(): string {
+    const { shown, hidden, notHeld, working } = this.query;
+    if (!shown && !hidden && !notHeld) {
+      return '';
+    }
+    const rest = notHeld ? `, ${count(notHeld)} not shown here` : '';
+    return `${lines(hidden ? shown : shown + notHeld)}${working ? ' …' : ''}${rest}`;
   }
 
   private set(node: HTMLElement, text: string): void {

@@ -7,6 +7,8 @@ import { element, Frame, Throttle } from './dom';
 import { clock, count, LEVEL_NAMES, lines } from './format';
 
 const BAR_PIXELS = 5;
+/** Few bars are no wider than that. */
+const WIDEST_BAR = 40;
 const UPDATE_MS = 300;
 /** The order of the stack from below, as indices of `LevelCounts`. */
 const STACK = [1, 0, 2, 3, 4, 5] as const;
@@ -127,7 +129,7 @@ export class HistogramView {
   }
 
   private barWidth(width: number): number {
-    return Math.min(12, width / Math.max(1, this.data.bins.length));
+    return Math.min(WIDEST_BAR, width / Math.max(1, this.data.bins.length));
   }
 
   private stretch(): [number, number] | null {

@@ -2,27 +2,28 @@
  * The log view: under a cell, or for the whole mesh in a panel. It puts the parts together and owns what
  * they share: settings, commands, keys. One view has one query; many views share a session.
  */
-import type { IQuery, ISession, LineItem, SkipItem } from '../core/api';
+import type { IQuery, ISession } from '../core/api';
 import { Query } from '../core/query';
 import type { Session } from '../core/session';
 import { Announcer } from './announcer';
 import { KEY_COMMANDS, type ViewCommand } from './commands';
 import { button, element, press } from './dom';
 import { Footer } from './footer';
-import { lines } from './format';
 import { HistogramView } from './histogram';
+import { JumpButton } from './jump';
 import { KeyHelp } from './keyhelp';
 import { LogList } from './list';
 import { MeshControls } from './meshcontrols';
 import type { LogViewOptions, ViewSettings } from './options';
 import { ProcStrip } from './procstrip';
 import { Recall } from './recall';
-import type { RowLook, TimeMode, Unfolded } from './rows';
+import type { RowLook, TimeMode } from './rows';
 import { copyText, downloadChoices, shownText } from './saving';
 import { SearchBox } from './searchbox';
 import { ensureStyles } from './styles';
 import { followTheme } from './theme';
 import { Toolbar } from './toolbar';
+import { Unfolding } from './unfolding';
 import { ViewControls } from './viewcontrols';
 
 export type { ViewCommand } from './commands';
@@ -43,8 +44,6 @@ export class LogView {
   private readonly wholeMesh: boolean;
   private readonly settings: ViewSettings;
   private readonly look: RowLook;
-  private readonly unfolded = new Map<string, Unfolded>();
-  private readonly whole = new Set<string>();
   private readonly list: LogList;
   private readonly footer: Footer;
   private readonly mesh: MeshControls;
@@ -56,7 +55,10 @@ export class LogView {
   private readonly help = new KeyHelp();
   private readonly bar: Toolbar;
   private readonly controlsButton: HTMLButtonElement;
-  private readonly jump = element('button', { type: 'button', class: 'lm-jump', hidden: true });
+  private readonly jump = new JumpButton(() => {
+    this.list.setFollowing(true);
+    this.list.node.focus();
+  });
   private readonly empty = element('div', { class: 'lm-empty', hidden: true });
   private readonly spoken = element('div', { class: 'lm-hidden', role: 'status', 'aria-live': 'polite' });
   private readonly announcer = new Announcer(text => (this.spoken.textContent = text));
@@ -65,8 +67,6 @@ export class LogView {
   /** What somebody chose to show or hide; null: as it fits. */
   private readonly chosen: { bar: boolean | null; histogram: boolean | null; procs: boolean | null };
   private aligned = 0;
-  /** Lines that were there when following paused. */
-  private paused = 0;
 
   private readonly commands: Readonly<Record<ViewCommand, () => void>> = {
     'toggle-grouped': () => this.query.setGrouped(!this.query.grouped),
@@ -109,14 +109,19 @@ export class LogView {
       ...options.settings
     };
     this.chosen = { bar: this.wholeMesh || null, histogram: this.wholeMesh || null, procs: this.wholeMesh || null };
+    const unfolding = new Unfolding(session, this.query, {
+      changed: () => this.list.restyle(),
+      stay: () => this.list.setFollowing(false),
+      failed: error => this.failed(error)
+    });
     this.look = {
       time: this.settings.time,
       base: 0,
       cells: this.wholeMesh,
       marked: null,
       openFile: options.openFile ?? null,
-      unfolded: this.unfolded,
-      whole: this.whole
+      unfolded: unfolding.unfolded,
+      whole: unfolding.whole
     };
     const report = (text: string, error: boolean): void => this.footer.report(text, error);
     this.footer = new Footer(session, this.query, cell, () => this.clearFilters());
@@ -137,12 +142,7 @@ export class LogView {
     this.list = new LogList({
       query: this.query,
       look: this.look,
-      actions: {
-        unfold: (id, how) => this.unfold(id, how),
-        showWhole: (item, id) => this.showWhole(item, id),
-        fetch: (item, most) => this.fetch(item, most),
-        groupLines: (item, how) => this.query.groupLines(item.id, how.ranks, how.most)
-      },
+      actions: unfolding,
       maxHeight: options.fill ? null : this.settings.maxHeight,
       label: this.wholeMesh ? 'Log lines of the mesh' : 'Log lines of the cell',
       followed: following => this.followed(following),
@@ -175,10 +175,6 @@ export class LogView {
       },
       name => this.command(name)
     );
-    this.jump.addEventListener('click', () => {
-      this.list.setFollowing(true);
-      this.list.node.focus();
-    });
     this.footer.tools.append(this.controlsButton);
     this.node = element(
       'div',
@@ -186,7 +182,7 @@ export class LogView {
       this.bar.node,
       this.procs.node,
       this.histogram.node,
-      element('div', { class: 'lm-main' }, this.list.node, this.empty, this.jump),
+      element('div', { class: 'lm-main' }, this.list.node, this.empty, this.jump.node),
       this.footer.node,
       this.spoken,
       this.help.node
@@ -254,8 +250,9 @@ export class LogView {
   private show(): void {
     const { shown, hidden, length } = this.query;
     const held = shown + hidden;
+    const { total } = this;
     // A traceback of many lines is one row, and calm; groups are few because somebody asked for them.
-    const few = held <= FEW_LINES || (!this.query.grouped && length <= FEW_LINES);
+    const few = total <= FEW_LINES || (!this.query.grouped && length <= FEW_LINES);
     const [bar, histogram] = [this.bar.node.hidden, this.histogram.node.hidden];
     this.bar.node.hidden = !(this.chosen.bar ?? (!few || hidden > 0));
     this.histogram.node.hidden = !(this.chosen.histogram ?? held > MANY_LINES);
@@ -272,15 +269,17 @@ export class LogView {
     this.alignRanks();
     this.controls.show({ following: this.list.following, wrap: this.settings.wrap, time: this.settings.time });
     this.footer.show();
-    const fresh = held - this.paused;
-    this.jump.hidden = this.list.following || this.list.atEnd || fresh <= 0;
-    if (!this.jump.hidden) {
-      this.jump.textContent = `${lines(fresh).replace(' ', ' new ')}, jump to end`;
-    }
+    this.jump.show(this.list.following || this.list.atEnd, total);
     this.empty.hidden = length > 0 || (!this.wholeMesh && !hidden);
     this.empty.textContent = hidden ? 'no line passes the filters' : 'no lines yet';
     this.recall?.update();
-    this.announcer.update(held, this.query.levels[4] + this.query.levels[5]);
+    this.announcer.update(total, this.query.errors);
+  }
+
+  /** How many lines there are, also where this page holds them no more. */
+  private get total(): number {
+    const { shown, hidden, notHeld } = this.query;
+    return shown + hidden + notHeld;
   }
 
   private get procsHidden(): boolean {
@@ -319,39 +318,8 @@ export class LogView {
   }
 
   private followed(following: boolean): void {
-    this.paused = following ? 0 : this.query.shown + this.query.hidden;
+    this.jump.followed(following, this.total);
     this.show();
-  }
-
-  private unfold(id: string, how: Unfolded | null): void {
-    if (how) {
-      this.unfolded.set(id, how);
-      this.list.setFollowing(false);
-    } else {
-      this.unfolded.delete(id);
-    }
-    this.list.restyle();
-  }
-
-  private showWhole(item: LineItem | null, id: string): void {
-    this.whole.add(id);
-    this.list.setFollowing(false);
-    this.list.restyle();
-    if (item?.shortened) {
-      this.session.fetch(item.row, item.row + 1, true).then(
-        () => this.list.restyle(),
-        (error: unknown) => this.failed(error)
-      );
-    }
-  }
-
-  private fetch(item: SkipItem, most: number): void {
-    const [first, end] =
-      most > 0
-        ? [Math.max(item.first, item.end - most), item.end]
-        : [item.first, Math.min(item.end, item.first - most)];
-    this.list.setFollowing(false);
-    this.session.fetch(first, end).catch((error: unknown) => this.failed(error));
   }
 
   private failed(error: unknown): void {

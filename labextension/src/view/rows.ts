@@ -54,22 +54,28 @@ const MOST_UNFOLDED = 5000;
 const FETCH_LINES = 5000;
 const MOST_RANK_CHIPS = 128;
 
-/** Changes when the item's row must be built again. */
+/** Changes when the item's row must be built again: a line may be redrawn in place, and its source may
+ * be learnt (until then its rank is -1) when the line is there already. */
 export function stamp(item: Item): string {
   switch (item.kind) {
     case 'line':
-      return `${item.note} ${item.text.length} ${item.level}`;
+      return `${item.source.rank} ${item.level} ${item.note} ${item.text}`;
     case 'block':
-      return `${item.count} ${item.ranks.length} ${item.lines.length} ${item.open} ${item.title}`;
+      return `${item.count} ${ranksStamp(item.ranks)} ${item.lines.length} ${item.open} ${item.title}`;
     case 'skip':
-      return `${item.first} ${item.end} ${item.lines} ${item.loading} ${item.known} ${item.groups.length}`;
+      return `${item.first} ${item.end} ${item.lines} ${item.errors} ${item.others} ${item.loading} ${item.known} ${item.groups.length}`;
     case 'group':
-      return `${item.count} ${item.ranks.length} ${item.held} ${item.differs}`;
+      return `${item.count} ${ranksStamp(item.ranks)} ${item.level} ${item.held} ${item.lastWall} ${item.text}`;
     case 'window':
       return `${item.lines} ${item.lastWall}`;
     case 'live':
-      return `${item.wall} ${item.text}`;
+      return `${item.source.rank} ${item.wall} ${item.text}`;
   }
+}
+
+/** Of ascending ranks to which others come, and of which -1 may go. */
+function ranksStamp(ranks: readonly number[]): string {
+  return `${ranks.length} ${ranks[0] ?? ''}`;
 }
 
 /** The row of an item. Its `id` attribute is the list's business. */

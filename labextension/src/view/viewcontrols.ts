@@ -108,7 +108,7 @@ export class ViewControls {
       this.time.setAttribute('aria-label', time);
     }
     this.targets.value = String(filter.targets);
-    const errors = this.query.levels[4] + this.query.levels[5];
+    const { errors } = this.query;
     const text = errors ? `${count(errors)} err` : '';
     if (this.errors.textContent !== text) {
       this.errors.textContent = text;

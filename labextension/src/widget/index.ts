@@ -15,6 +15,8 @@ export interface Model {
   on(event: string, callback: Callback): void;
   off(event: string, callback: Callback): void;
   send(content: object, callbacks?: unknown, buffers?: ArrayBuffer[]): void;
+  /** False: its kernel's side is gone. The event `comm_live_update` tells of changes. */
+  readonly comm_live?: boolean;
 }
 
 export interface RenderContext {
@@ -42,8 +44,22 @@ class ModelTransport implements ITransport {
   }
 
   onClose(listener: () => void): void {
-    this.listen('comm:close', listener);
-    this.listen('destroy', listener);
+    let closed = false;
+    const close = (): void => {
+      if (!closed) {
+        closed = true;
+        this.dispose();
+        listener();
+      }
+    };
+    this.listen('comm:close', close);
+    this.listen('destroy', close);
+    // At a restart of the kernel no comm is closed: the manager only marks its models.
+    this.listen('comm_live_update', () => {
+      if (this.model.comm_live === false) {
+        close();
+      }
+    });
   }
 
   dispose(): void {
@@ -65,7 +81,7 @@ export function render({ model, el, hub }: RenderContext): () => void {
   const id = String(model.get('session'));
   const cell = model.get('cell') as number | null;
   const session = sessionOf(id);
-  if (!session.connected) {
+  if (!session.connected && hub.comm_live !== false) {
     session.attach(new ModelTransport(hub));
   }
   const view = new LogView({ session, cell });

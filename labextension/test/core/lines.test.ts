@@ -239,3 +239,162 @@ describe('a skip of several cells', () => {
     expect(itemsOf(shown.query)).toMatchObject([{ kind: 'line', text: 'line 4' }, { kind: 'line', text: 'line 5' }]);
   });
 });
+
+/** Lines of three cells in turn. */
+function interleaved(count: number): FakeKernel {
+  const kernel = new FakeKernel();
+  kernel.add(...Array.from({ length: count }, (_, row) => ({ text: `step ${row}`, cell: 1 + (row % 3) })));
+  return kernel;
+}
+
+function sumOf(items: readonly Item[]): number {
+  return items.reduce((sum, item) => sum + (item.kind === 'skip' ? item.lines : 0), 0);
+}
+
+describe('the pieces of a skip', () => {
+  it.each([0, 50])('together have as many lines of a cell as are not held (%i of them in a group)', grouped => {
+    const kernel = interleaved(300);
+    const all = page();
+    const inGroups = new Query(all.session);
+    inGroups.setGrouped(true);
+    const skip = {
+      ...skipOf(kernel, 0, 300),
+      groups: grouped ? [[1, '', 1, 'other #', grouped, '0', 1] as SkipMessage['groups'][number]] : []
+    };
+    for (const query of [all.query, inGroups]) {
+      query.setFilter({ cell: 1 });
+    }
+    give(all, kernel.rows(0, 300, { live: true, skips: [skip] }));
+    let held = 0;
+    for (const [first, end] of [[100, 130], [10, 13], [270, 300], [0, 10]] as const) {
+      give(all, kernel.rows(first, end));
+      all.scheduler.run(20);
+      held += kernel.lines.slice(first, end).filter(line => line.cell === 1).length;
+      const items = itemsOf(all.query);
+      expect(sumOf(items)).toBe(100 - held);
+      expect(all.query.notHeld).toBe(100 - held);
+      for (const item of items) {
+        expect(item.kind !== 'skip' || item.lines <= item.end - item.first).toBe(true);
+      }
+      expect(sumOf(itemsOf(inGroups))).toBe(100 - held - grouped);
+    }
+  });
+});
+
+describe('what is not held', () => {
+  it('is counted with its errors, by cell', () => {
+    const kernel = new FakeKernel();
+    kernel.add(...Array.from({ length: 9000 }, (_, row) => ({
+      text: row % 10 === 0 ? 'ERROR: x' : `line ${row}`, cell: row % 2 ? 1 : 2
+    })));
+    const all = page({ lines: 2000, bytes: 1 << 30 });
+    const one = new Query(all.session, { cell: 1 });
+    for (let row = 0; row < 9000; row += 1000) {
+      give(all, kernel.rows(row, row + 1000, { live: true }));
+    }
+    const { held } = all.session.store;
+    expect(held).toBeLessThanOrEqual(2000);
+    expect([all.query.shown + all.query.notHeld, one.shown + one.notHeld]).toEqual([9000, 4500]);
+    expect([all.query.errors, one.errors]).toEqual([900, 0]);
+    one.setFilter({ cell: 2 });
+    expect([one.shown + one.notHeld, one.errors]).toEqual([4500, 900]);
+    expect(one.item(0)).toMatchObject({ kind: 'skip', errors: 900 - one.levels[4] });
+    one.setGrouped(true);
+    one.setGrouped(false);
+    expect(one.nextError(1, -1)).toBe(0);
+  });
+
+  it('is one skip, however often the kernel left lines out', () => {
+    const all = page({ lines: 1000, bytes: 1 << 30 });
+    all.query.setGrouped(true);
+    const plain = new Query(all.session);
+    const kernel = new FakeKernel();
+    const lines = 30_000;
+    for (let row = 0; row < lines; row += 100) {
+      kernel.add(...Array.from({ length: 100 }, (_, at) => ({ text: `word${'x'.repeat((row / 100) % 60)} ${at}` })));
+      const skip: SkipMessage = {
+        ...skipOf(kernel, row + 20, row + 100),
+        groups: [[1, '', 1, `ERROR: word${'x'.repeat((row / 100) % 60)} #`, 80, `${row % 7}`, 1]]
+      };
+      give(all, kernel.rows(row, row + 100, { live: true, skips: [skip] }));
+      all.scheduler.run(5);
+    }
+    const { store } = all.session;
+    expect(store.held).toBeLessThanOrEqual(1000);
+    expect(store.parts.length).toBeLessThan(110);
+    expect(plain.item(0)).toMatchObject({ kind: 'skip', first: 0, known: true });
+    const first = plain.item(0);
+    expect(first.kind === 'skip' && first.groups.length).toBe(50);
+    expect(plain.shown + plain.notHeld).toBe(lines);
+    expect([plain.errors, all.session.errors]).toEqual([lines * 0.8, lines * 0.8]);
+    // Read while it came, or all at once now: every line is counted once.
+    for (let time = 0; time < 2; time += 1) {
+      const counted = itemsOf(all.query).reduce(
+        (sum, item) => sum + (item.kind === 'group' ? item.count : item.kind === 'skip' ? item.lines : 0), 0
+      );
+      expect(counted).toBe(lines);
+      all.query.setGrouped(false);
+      all.query.setGrouped(true);
+      all.scheduler.run(100);
+    }
+  });
+
+  it('is counted once in groups, however it is read and joined meanwhile', () => {
+    const all = page({ lines: 1000, bytes: 1 << 30 });
+    all.query.setGrouped(true);
+    const kernel = new FakeKernel();
+    const giveUntil = (end: number): void => {
+      for (let row = kernel.lines.length; row < end; row += 100) {
+        kernel.add(...Array.from({ length: 100 }, (_, at) => `word ${at}`));
+        give(all, kernel.rows(row, row + 100, { live: true, skips: [skipOf(kernel, row + 20, row + 100)] }));
+      }
+    };
+    const counted = (): number =>
+      itemsOf(all.query).reduce(
+        (sum, item) => sum + (item.kind === 'group' ? item.count : item.kind === 'skip' ? item.lines : 0), 0
+      );
+    giveUntil(10_000);
+    expect(counted()).toBe(10_000);
+    // A slice of the reading, and then what it has read is joined with what it has not.
+    all.query.setGrouped(false);
+    all.scheduler.cost = 9;
+    all.query.setGrouped(true);
+    giveUntil(11_000);
+    all.scheduler.cost = 0;
+    all.scheduler.run(100);
+    expect(counted()).toBe(11_000);
+  });
+
+  it('is told in few parts, even where few lines are held', () => {
+    const all = page();
+    const kernel = new FakeKernel();
+    for (let row = 0; row < 8000; row += 2) {
+      kernel.add('line', 'line');
+      const sent = kernel.rows(row, row + 2, { live: true, skips: [skipOf(kernel, row + 1, row + 2)] });
+      all.transport.receive(sent.message, sent.buffer);
+    }
+    all.scheduler.settle();
+    expect(all.session.store.parts.length).toBeLessThanOrEqual(2000);
+    expect(all.query.shown + all.query.notHeld).toBe(8000);
+    expect(all.query.item(all.query.length - 2)).toMatchObject({ kind: 'line', row: 7998 });
+  });
+});
+
+it('several ranges that were asked for stay, as far as they are not too much', () => {
+  const all = page({ lines: 8000, bytes: 1 << 30 });
+  const kernel = new FakeKernel();
+  kernel.add(...Array.from({ length: 30_000 }, (_, row) => `line ${row}`));
+  give(all, kernel.rows(0, 16_000, { live: true, skips: [skipOf(kernel, 0, 16_000)] }));
+  const { store } = all.session;
+  for (let range = 0; range < 4; range += 1) {
+    store.keep(range * 1000, range * 1000 + 600);
+    give(all, kernel.rows(range * 1000, range * 1000 + 600));
+  }
+  for (let row = 16_000; row < 30_000; row += 500) {
+    give(all, kernel.rows(row, row + 500, { live: true }));
+  }
+  // A quarter of what is held may be protected: the newest three of them.
+  const heldAt = (row: number): boolean => store.segmentOf(row) !== null;
+  expect([0, 1000, 2000, 3000].map(heldAt)).toEqual([false, true, true, true]);
+  expect(store.held).toBeLessThanOrEqual(8000);
+});

@@ -303,6 +303,21 @@ describe('a query', () => {
     expect(all.query.length).toBe(0);
   });
 
+  it('exports text that is inert, with who says it', async () => {
+    const all = page();
+    all.kernel.add(
+      { text: '\x1b]0;title\x07\x1b[31mred\x1b[0m\x1b[2J \u202eevil', source: 3, target: 2, wall: 0 },
+      { text: 'plain', source: 9, target: 2, wall: 0 },
+      { text: 'plain', source: 1, wall: 0 }
+    );
+    all.give(0, 3);
+    const time = '1970-01-01T00:00:00.000Z';
+    expect(await all.query.export('text').text()).toBe(
+      `${time} [3 err] \u241b]0;title\u2407red\u241b[2J \\u202eevil\n` +
+        `${time} [1 job 1 err] plain\n${time} [1] plain\n`
+    );
+  });
+
   it('exports JSON lines with what is known of each', async () => {
     const all = page();
     all.kernel.add({ text: 'ERROR: "x"', source: 9, target: 2, wall: 1.5 });

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Query } from '../../src/core/query';
 import { Session, sessionOf } from '../../src/core/session';
 import type { StateMessage } from '../../src/core/protocol';
@@ -27,12 +27,104 @@ describe('a session', () => {
   it('greets until a state comes', () => {
     const { scheduler, transport, session } = setUp();
     expect(transport.ofType('hello')).toMatchObject([{ have: 0, session: 's', logmesh: 1 }]);
-    scheduler.run(4100);
+    scheduler.run(6100);
     expect(transport.ofType('hello')).toHaveLength(3);
     transport.receive(state(1));
-    scheduler.run(10_000);
+    scheduler.run(100_000);
     expect(transport.ofType('hello')).toHaveLength(3);
     expect(session.mode?.level).toBe(20);
+  });
+
+  it('greets a kernel that is silent less and less often', () => {
+    const { scheduler, transport } = setUp();
+    scheduler.run(61_000); // at 0, 2, 6, 14, 30, 60 seconds
+    expect(transport.ofType('hello')).toHaveLength(6);
+    scheduler.run(600_000);
+    expect(transport.ofType('hello')).toHaveLength(26);
+  });
+
+  it('lets one greeting wait where somebody is there but does not hear', () => {
+    const { scheduler, transport, kernel } = setUp();
+    for (let second = 0; second < 25; second += 1) {
+      kernel.add('a');
+      kernel.n += second % 3 === 2 ? 1 : 0; // a message is lost
+      const { message, buffer } = kernel.rows(second, second + 1, { live: true });
+      transport.receive(message, buffer);
+      scheduler.run(1000);
+    }
+    expect(transport.ofType('hello')).toHaveLength(1);
+    transport.receive(state(++kernel.n, { busy: true, atOnce: false }));
+    for (let second = 0; second < 60; second += 1) {
+      kernel.n += 2;
+      transport.receive(state(kernel.n, { busy: true, atOnce: false }));
+      scheduler.run(100);
+    }
+    // Messages are lost all the time: once in five seconds.
+    expect(transport.ofType('hello').length).toBeLessThanOrEqual(3);
+  });
+
+  it('greets again where the greeting was answered and the state is lost', () => {
+    const { scheduler, transport } = setUp();
+    const { id } = transport.ofType('hello')[0] ?? { id: '' };
+    transport.receive({ logmesh: 1, session: 's', n: 2, type: 'reply', id, ok: true });
+    return Promise.resolve().then(() => Promise.resolve()).then(() => {
+      scheduler.run(3000);
+      expect(transport.ofType('hello')).toHaveLength(2);
+    });
+  });
+
+  it('sends a fetch again that is not answered, twice, and then says so', async () => {
+    const { session, transport, scheduler } = setUp();
+    transport.receive(state(1));
+    const fetched = session.fetch(0, 10);
+    const failed = expect(fetched).rejects.toThrow('not answered');
+    scheduler.run(14_000);
+    expect(transport.ofType('fetch')).toHaveLength(1);
+    scheduler.run(2000);
+    expect(transport.ofType('fetch')).toHaveLength(2);
+    transport.receive(state(3)); // a message is lost: perhaps the answer
+    scheduler.run(1100);
+    const sent = transport.ofType('fetch');
+    expect(sent).toHaveLength(3);
+    expect(new Set(sent.map(({ id }) => id)).size).toBe(1);
+    scheduler.run(60_000);
+    expect(transport.ofType('fetch')).toHaveLength(3);
+    await failed;
+  });
+
+  it('resolves a fetch whose first answer is lost', async () => {
+    const { session, transport, scheduler } = setUp();
+    transport.receive(state(1));
+    const fetched = session.fetch(0, 10);
+    scheduler.run(16_000);
+    const { id } = last(transport.ofType('fetch')) ?? { id: '' };
+    transport.receive({ logmesh: 1, session: 's', n: 2, type: 'reply', id, ok: true, next: 10 });
+    await expect(fetched).resolves.toBeUndefined();
+    scheduler.run(60_000);
+    expect(transport.ofType('fetch')).toHaveLength(2);
+  });
+
+  it('gives other requests up, but not while the kernel cannot hear', async () => {
+    const { session, transport, scheduler } = setUp();
+    transport.receive(state(1, { busy: true, atOnce: false }));
+    let error = '';
+    const asked = session.request({ type: 'flush' }).catch((why: unknown) => (error = String(why)));
+    const settled = async (): Promise<void> => {
+      for (let turn = 0; turn < 5; turn += 1) {
+        await Promise.resolve();
+      }
+    };
+    scheduler.run(600_000);
+    await settled();
+    expect(error).toBe('');
+    transport.receive(state(2));
+    scheduler.run(29_000);
+    await settled();
+    expect(error).toBe('');
+    scheduler.run(2000);
+    await asked;
+    expect(error).toContain('30 seconds');
+    expect(transport.ofType('flush')).toHaveLength(1);
   });
 
   it('asks the newest transport that is open, and hears each message once', () => {
@@ -119,6 +211,22 @@ describe('a session', () => {
     expect(last(transport.ofType('hello'))).toMatchObject({ have: 2 });
   });
 
+  it('asks for all as long as the first rows are not known of', () => {
+    const { transport, kernel, scheduler } = setUp();
+    kernel.add('a', 'b', 'c', 'd', 'e', 'f');
+    transport.receive(state(1, { firstRow: 2 }));
+    kernel.n = 2; // the history that a message 2 told of is lost
+    const live = kernel.rows(4, 6, { live: true });
+    transport.receive(live.message, live.buffer);
+    scheduler.run(6000);
+    expect(last(transport.ofType('hello'))).toMatchObject({ have: 2 });
+    const { message, buffer } = kernel.rows(2, 4);
+    transport.receive(message, buffer);
+    transport.receive(state(9, { firstRow: 2 }));
+    scheduler.run(6000);
+    expect(last(transport.ofType('hello'))).toMatchObject({ have: 6 });
+  });
+
   it('fetches page after page, and says meanwhile that it loads', async () => {
     const { session, transport, kernel, scheduler } = setUp();
     kernel.add('a', 'b', 'c', 'd');
@@ -162,6 +270,15 @@ describe('a session', () => {
     await done;
     scheduler.settle();
     expect(query.item(0)).toMatchObject({ kind: 'skip', first: 0, end: 2, loading: false });
+  });
+
+  it('learns the receipts of all cells from the state that answers it', () => {
+    const { session, transport } = setUp();
+    transport.receive({ ...state(1), receipts: [[1, '2/2 procs', true], [4, '1/2 procs', false]] });
+    expect(session.receipt(1)).toEqual({ cell: 1, text: '2/2 procs', complete: true });
+    expect(session.lastReceipt).toMatchObject({ cell: 4, complete: false });
+    transport.receive(state(2));
+    expect(session.receipt(1)?.text).toBe('2/2 procs');
   });
 
   it('puts files together from their parts', async () => {
@@ -223,5 +340,56 @@ describe('a session', () => {
   it('is one for all who ask by its id', () => {
     expect(sessionOf('one')).toBe(sessionOf('one'));
     expect(sessionOf('one')).not.toBe(sessionOf('two'));
+  });
+
+  it('gives up its rows when it has neither connection nor list, and leaves when nobody listens', () => {
+    const scheduler = new HandScheduler();
+    let retired = 0;
+    const session = new Session('s', { scheduler, onRetire: () => (retired += 1) });
+    const kernel = new FakeKernel();
+    kernel.add('a', 'b');
+    const connect = (): FakeTransport => {
+      const transport = new FakeTransport();
+      session.attach(transport);
+      transport.receive(state(++kernel.n));
+      const { message, buffer } = kernel.rows(0, 2);
+      transport.receive(message, buffer);
+      return transport;
+    };
+    const first = connect();
+    const query = new Query(session);
+    scheduler.run(10_000);
+    first.dispose();
+    scheduler.run(10_000);
+    expect([query.length, session.store.held]).toEqual([2, 2]); // what is shown stays
+    query.dispose();
+    connect().dispose();
+    const second = connect();
+    scheduler.run(10_000);
+    expect(session.store.held).toBe(2); // it has come back in time
+    const undo = session.on('state', () => undefined);
+    second.dispose();
+    scheduler.run(10_000);
+    expect([session.store.held, retired]).toEqual([0, 0]);
+    const third = connect();
+    expect(third.ofType('hello')).toMatchObject([{ have: 0 }]);
+    expect(session.store.held).toBe(2);
+    undo();
+    third.dispose();
+    scheduler.run(10_000);
+    expect([session.store.held, retired]).toEqual([0, 1]);
+  });
+
+  it('leaves the registry when nobody needs it any more', () => {
+    vi.useFakeTimers();
+    const session = sessionOf('three');
+    const transport = new FakeTransport();
+    session.attach(transport);
+    vi.advanceTimersByTime(10_000);
+    expect(sessionOf('three')).toBe(session);
+    transport.dispose();
+    vi.advanceTimersByTime(10_000);
+    expect(sessionOf('three')).not.toBe(session);
+    vi.useRealTimers();
   });
 });

@@ -148,6 +148,17 @@ test('a restart that nothing told of is noticed by what the new kernel says', as
   expect(link.newest).toBeNull();
 });
 
+test.each(['stream', 'status', 'error'])('a "%s" that the server writes is no sign of another kernel', async type => {
+  const link = await linked();
+  const comm = kernel.openComm(commId);
+  kernel.say(commId, { logmesh: 1 });
+  kernel.iopubMessage.emit({ header: { msg_type: type, session: 'the server' }, content: {} });
+  expect(sessionOf(id).connected).toBe(true);
+  kernel.say(commId, { logmesh: 1 });
+  expect(comm.isDisposed).toBe(false);
+  expect(link.newest).toBe(id);
+});
+
 test('a connection that was lost and comes back says hello again', async () => {
   await linked();
   kernel.openComm(commId);

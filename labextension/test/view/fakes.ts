@@ -118,6 +118,8 @@ export class FakeQuery extends Emitter<QueryEvents> implements IQuery {
   grouped = false;
   problem = '';
   hidden = 0;
+  notHeld = 0;
+  errors = 0;
   levels: LevelCounts = [0, 0, 0, 0, 0, 0];
   working = false;
   readonly dispose = vi.fn();
@@ -134,7 +136,7 @@ export class FakeQuery extends Emitter<QueryEvents> implements IQuery {
   }
 
   get shown(): number {
-    return this.items.length;
+    return this.items.filter(({ kind }) => kind !== 'skip').length;
   }
 
   override emit<Name extends keyof QueryEvents>(name: Name, value: QueryEvents[Name]): void {

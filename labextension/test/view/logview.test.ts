@@ -1,6 +1,7 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import type { SkipItem } from '../../src/core/api';
+import { LogList } from '../../src/view/list';
 import { LogView, type LogViewOptions } from '../../src/view/logview';
 import { FakeQuery, FakeSession, line, proc } from './fakes';
 
@@ -35,6 +36,7 @@ beforeEach(() => {
 afterEach(() => {
   view.dispose();
   vi.useRealTimers();
+  vi.restoreAllMocks();
 });
 
 it('is calm with few lines, and shows more with many', () => {
@@ -157,11 +159,12 @@ it('brings the lines of its cell when it holds none of them, once', () => {
     loading: false
   };
   query.items.push(skip);
+  query.notHeld = skip.lines;
   query.emit('changed', undefined);
-  vi.advanceTimersByTime(50);
+  vi.advanceTimersByTime(1000);
   expect(session.fetch.mock.calls).toEqual([[4000, 9000]]);
   query.emit('changed', undefined);
-  vi.advanceTimersByTime(50);
+  vi.advanceTimersByTime(1000);
   expect(session.fetch).toHaveBeenCalledTimes(1);
 });
 
@@ -172,14 +175,16 @@ it('brings nothing by itself where it holds lines, and for the whole mesh', () =
   };
   made(2);
   query.items.unshift(skip);
+  query.notHeld = skip.lines;
   query.emit('changed', undefined);
-  vi.advanceTimersByTime(50);
+  vi.advanceTimersByTime(1000);
   expect(session.fetch).not.toHaveBeenCalled();
   view.dispose();
   made(0, { cell: null });
   query.items.push(skip);
+  query.notHeld = skip.lines;
   query.emit('changed', undefined);
-  vi.advanceTimersByTime(50);
+  vi.advanceTimersByTime(1000);
   expect(session.fetch).not.toHaveBeenCalled();
 });
 
@@ -190,4 +195,27 @@ it('stays calm where many lines are one row', () => {
   query.emit('changed', undefined);
   vi.advanceTimersByTime(50);
   expect(shown('.lm-bar')).toBe(false);
+});
+
+it('counts lines that it holds no more: new ones, errors, and what it announces', () => {
+  made(20);
+  const steps = [...view.node.querySelectorAll<HTMLButtonElement>('[aria-label$=" error"]')];
+  expect(steps.map(step => step.disabled)).toEqual([true, true]);
+  vi.advanceTimersByTime(1000);
+  view.command('toggle-follow');
+  vi.spyOn(LogList.prototype, 'atEnd', 'get').mockReturnValue(false);
+  query.notHeld = 1_000_000;
+  query.errors = 3;
+  query.emit('changed', undefined);
+  vi.advanceTimersByTime(50);
+  expect(view.node.querySelector('.lm-jump')?.textContent).toBe('1,000,000 new lines, jump to end');
+  expect(steps.map(step => step.disabled)).toEqual([false, false]);
+  expect(view.node.querySelector('.lm-errors')?.textContent).toBe('3 err');
+  expect(view.node.querySelector('.lm-counts')?.textContent).toBe('1,000,020 lines, 1,000,000 not shown here');
+  vi.advanceTimersByTime(6000);
+  expect(view.node.querySelector('[aria-live="polite"]')?.textContent).toBe('1,000,000 new lines, 3 errors');
+  query.hidden = 8;
+  query.emit('changed', undefined);
+  vi.advanceTimersByTime(50);
+  expect(view.node.querySelector('.lm-counts')?.textContent).toBe('20 lines, 1,000,000 not shown here');
 });

@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { expect, it, vi } from 'vitest';
-import type { BlockItem, GroupItem, Item, SkipItem } from '../../src/core/api';
+import type { BlockItem, GroupItem, Item, LiveItem, SkipItem } from '../../src/core/api';
 import { buildRow, itemText, type RowActions, type RowLook, stamp } from '../../src/view/rows';
 import { line, source } from './fakes';
 
@@ -98,6 +98,21 @@ it('a row is built again when what it shows changes, and only then', () => {
   expect(stamp({ ...group, count: 1201 })).not.toBe(stamp(group));
   expect(stamp({ ...skip, loading: true })).not.toBe(stamp(skip));
   expect(stamp({ ...block, open: true })).not.toBe(stamp(block));
+});
+
+it('a row is built again when its text is redrawn in the same length', () => {
+  expect(stamp(line(1, '| 10% |'))).not.toBe(stamp(line(1, '| 20% |')));
+  expect(stamp({ ...group, text: 'stop #' })).not.toBe(stamp(group));
+});
+
+it('a row is built again when the source of its lines is learnt', () => {
+  const unknown = source(-1);
+  const learnt = source(2);
+  const live: LiveItem = { ...line(1, 'text'), kind: 'live', id: 'v1.1' };
+  expect(stamp({ ...line(1, 'text'), source: learnt })).not.toBe(stamp({ ...line(1, 'text'), source: unknown }));
+  expect(stamp({ ...live, source: learnt })).not.toBe(stamp({ ...live, source: unknown }));
+  expect(stamp({ ...block, ranks: [2] })).not.toBe(stamp({ ...block, ranks: [-1] }));
+  expect(stamp({ ...group, ranks: [0, 2] })).not.toBe(stamp({ ...group, ranks: [-1, 0] }));
 });
 
 it('as text, items are inert and whole', () => {

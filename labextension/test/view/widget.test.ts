@@ -8,6 +8,7 @@ type Listener = (...values: never[]) => void;
 class FakeModel implements Model {
   readonly listeners = new Map<string, Set<Listener>>();
   readonly send = vi.fn<Model['send']>();
+  comm_live = true;
 
   constructor(private readonly values: Record<string, unknown> = {}) {}
 
@@ -96,6 +97,21 @@ it('a closed comm is a lost connection, and a new widget mends it', () => {
   expect(sessionOf('four').connected).toBe(true);
   end();
   again.end();
+});
+
+it('a restart of the kernel is a lost connection, though no comm is closed', () => {
+  const hub = new FakeModel();
+  const { end } = shown('six', 1, hub);
+  hub.emit('comm_live_update');
+  expect(sessionOf('six').connected).toBe(true);
+  hub.comm_live = false;
+  hub.emit('comm_live_update');
+  expect(sessionOf('six').connected).toBe(false);
+  expect([...hub.listeners.values()].map(listeners => listeners.size)).toEqual([0, 0, 0, 0]);
+  const late = shown('six', 1, hub);
+  expect(sessionOf('six').connected).toBe(false);
+  end();
+  late.end();
 });
 
 it('shows the whole mesh where there is no cell', () => {

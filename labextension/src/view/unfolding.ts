@@ -1,0 +1,62 @@
+/**
+ * What is unfolded of a view's rows, and what rows ask for: more of an item, or lines that this page does
+ * not hold.
+ */
+import type { GroupItem, IQuery, ISession, LineItem, SkipItem } from '../core/api';
+import type { RowActions, Unfolded } from './rows';
+
+/** What unfolding asks of the view. */
+export interface UnfoldingHost {
+  /** Rows look different now. */
+  changed(): void;
+  /** Somebody reads here: the list stays where it is. */
+  stay(): void;
+  failed(error: unknown): void;
+}
+
+export class Unfolding implements RowActions {
+  readonly unfolded = new Map<string, Unfolded>();
+  /** Ids of lines that show all of their text. */
+  readonly whole = new Set<string>();
+
+  constructor(
+    private readonly session: ISession,
+    private readonly query: IQuery,
+    private readonly host: UnfoldingHost
+  ) {}
+
+  unfold(id: string, how: Unfolded | null): void {
+    if (how) {
+      this.unfolded.set(id, how);
+      this.host.stay();
+    } else {
+      this.unfolded.delete(id);
+    }
+    this.host.changed();
+  }
+
+  showWhole(item: LineItem | null, id: string): void {
+    this.whole.add(id);
+    this.host.stay();
+    this.host.changed();
+    if (item?.shortened) {
+      this.session.fetch(item.row, item.row + 1, true).then(
+        () => this.host.changed(),
+        (error: unknown) => this.host.failed(error)
+      );
+    }
+  }
+
+  fetch(item: SkipItem, most: number): void {
+    const [first, end] =
+      most > 0
+        ? [Math.max(item.first, item.end - most), item.end]
+        : [item.first, Math.min(item.end, item.first - most)];
+    this.host.stay();
+    this.session.fetch(first, end).catch((error: unknown) => this.host.failed(error));
+  }
+
+  groupLines(item: GroupItem, how: Unfolded): readonly LineItem[] {
+    return this.query.groupLines(item.id, how.ranks, how.most);
+  }
+}
