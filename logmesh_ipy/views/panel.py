@@ -145,8 +145,9 @@ class Panel:
                 first, end = _whole(data, "first"), _whole(data, "end")
                 self._add(request, self._page(request, first, end, bool(data.get("whole"))))
             elif kind == "set_mode":
-                self._reply(request, text=self._source.set_mode(data))
+                text = self._source.set_mode(data)
                 self.changed()
+                self._reply(request, text=text)
             elif kind == "flush":
                 self._source.flush(lambda text, error: self._reply(request, text, error))
             elif kind == "download":
@@ -293,7 +294,8 @@ class Panel:
             self._sent_at.popleft()
         most = MAX_PER_SEC if any_greeted(self.ports) else _UNHEARD_PER_SEC
         self._room = most - len(self._sent_at)
-        waits = [self._send_replies(), self._send_state(), self._send_procs()]
+        # Before the reply to who changed it, so that nobody shows the old state in between.
+        waits = [self._send_state(), self._send_replies(), self._send_procs()]
         waits += [self._send_live(), self._send_rows(), self._send_work()]
         return any(waits)
 

@@ -122,6 +122,7 @@ def test_requests_are_answered_while_a_cell_blocks_where_there_are_subshells(
     browser.until(lambda page: page.state["mode"]["level"] == 30)
     told = time.monotonic() - asked
     assert reply["ok"]
+    assert reply["n"] > browser.state["n"]  # the state is told before it is said to be so
     assert "level WARNING" in reply["text"]
     assert "windows of 3 s" in reply["text"]
     if at_once:
