@@ -6,8 +6,21 @@ import type { Matches } from './matches';
 const STEPS = [1, 2, 5];
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400];
 
-/** At most `most` bins (2 at least) over all lines that pass but for the time filter. */
-export function histogramOf(all: readonly Matches[], most: number): { step: number; bins: Bin[] } {
+/** Lines that this page does not hold: how many of each level (see LevelCounts), between which times. */
+export interface Volume {
+  wall: readonly [number, number];
+  counts: readonly number[];
+}
+
+/**
+ * At most `most` bins (2 at least) over all lines that pass but for the time filter. Lines that are not
+ * held are spread evenly over the time in which they were said.
+ */
+export function histogramOf(
+  all: readonly Matches[],
+  most: number,
+  notHeld: readonly Volume[] = []
+): { step: number; bins: Bin[] } {
   let first = Infinity;
   let last = -Infinity;
   for (const { segment, untimed } of all) {
@@ -17,6 +30,10 @@ export function histogramOf(all: readonly Matches[], most: number): { step: numb
       first = wall < first ? wall : first;
       last = wall > last ? wall : last;
     }
+  }
+  for (const { wall } of notHeld) {
+    first = Math.min(first, wall[0]);
+    last = Math.max(last, wall[1]);
   }
   if (first > last) {
     return { step: 1, bins: [] };
@@ -35,6 +52,9 @@ export function histogramOf(all: readonly Matches[], most: number): { step: numb
       counts[place] = (counts[place] as number) + 1;
     }
   }
+  for (const volume of notHeld) {
+    spread(volume, step, begin, counts);
+  }
   const bins: Bin[] = [];
   for (let bin = 0; bin < count; bin += 1) {
     const [none, debug, info, warning, error, critical] = counts.subarray(bin * 6, bin * 6 + 6);
@@ -44,6 +64,18 @@ export function histogramOf(all: readonly Matches[], most: number): { step: numb
     });
   }
   return { step, bins };
+}
+
+function spread({ wall, counts }: Volume, step: number, begin: number, into: Uint32Array): void {
+  const from = Math.floor(wall[0] / step) - begin;
+  const bins = Math.floor(wall[1] / step) - begin - from + 1;
+  counts.forEach((count, slot) => {
+    for (let bin = 0; bin < bins; bin += 1) {
+      const share = Math.floor((count * (bin + 1)) / bins) - Math.floor((count * bin) / bins);
+      const place = (from + bin) * 6 + slot;
+      into[place] = (into[place] as number) + share;
+    }
+  });
 }
 
 /** The finest step that people read easily and that needs no more than so many bins. */

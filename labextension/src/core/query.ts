@@ -18,7 +18,9 @@ import { exportLines } from './export';
 import { Find } from './find';
 import { GroupedList } from './grouped';
 import { histogramOf } from './histogram';
+import type { Volume } from './histogram';
 import { ItemMaker } from './items';
+import { SLOTS } from './levels';
 import { MatchCache, sumLevels } from './matches';
 import { PlainList } from './plain';
 import type { ItemList } from './plain';
@@ -27,6 +29,8 @@ import { Skip } from './skips';
 
 const SLICE_MS = 8;
 const PAUSE_MS = 1;
+/** What lines count as that state no level. */
+const UNSTATED = 20;
 
 export const EVERYTHING: Readonly<Filter> = {
   cell: null,
@@ -156,9 +160,37 @@ export class Query extends Emitter<QueryEvents> implements IQuery {
 
   histogram(most: number): { step: number; bins: Bin[] } {
     if (this.volume?.most !== most) {
-      this.volume = { most, value: histogramOf([...this.matches.all()], most) };
+      this.volume = { most, value: histogramOf([...this.matches.all()], most, this.volumes()) };
     }
     return this.volume.value;
+  }
+
+  /** What is not held, as far as the filter can judge it. */
+  private volumes(): Volume[] {
+    const { cell, minLevel, ranks, targets, hosts, text } = this.given;
+    if (ranks !== null || targets !== 3 || hosts !== null || text !== '') {
+      return [];
+    }
+    const volumes: Volume[] = [];
+    for (const part of this.session.store.parts) {
+      if (!(part instanceof Skip) || !(part.summary.wall[1] > 0)) {
+        continue;
+      }
+      const { lines, groups, wall } = this.items.skip(part, cell, false);
+      const counts = [0, 0, 0, 0, 0, 0];
+      const add = (level: number, count: number): void => {
+        const slot = SLOTS[level] ?? 0;
+        counts[slot] = (counts[slot] ?? 0) + ((level || UNSTATED) >= minLevel ? count : 0);
+      };
+      let rest = lines;
+      for (const { level, count } of groups) {
+        add(level, Math.min(rest, count));
+        rest -= Math.min(rest, count);
+      }
+      add(0, rest);
+      volumes.push({ wall, counts });
+    }
+    return volumes;
   }
 
   find(

@@ -303,6 +303,32 @@ describe('a query', () => {
     expect(all.query.length).toBe(0);
   });
 
+  it('spreads skipped lines over the time in which they were said', () => {
+    const all = page();
+    all.kernel.add(...Array.from({ length: 20 }, (_, row) => ({ text: `step ${row}`, wall: 1000 + row })));
+    const skip: SkipMessage = {
+      first: 5, end: 15, cells: [[1, 10, 5, 15]], wall: [1005, 1014], others: 3,
+      groups: [[1, '', 1, 'step #', 3, '0', 1], [2, '', 1, 'ERROR: no', 4, '4', 0]]
+    };
+    all.give(0, 20, [skip]);
+    const { step, bins } = all.query.histogram(20);
+    expect(step).toBe(1);
+    const sums = bins.map(({ counts }) => counts.reduce((sum, count) => sum + count, 0));
+    expect(sums).toHaveLength(20);
+    expect(sums.reduce((sum, count) => sum + count, 0)).toBe(20);
+    expect(Math.max(...sums)).toBeLessThanOrEqual(2);
+    expect(bins.reduce((sum, { counts }) => sum + counts[4], 0)).toBe(4);
+    const total = (change: Partial<Filter>): number => {
+      all.query.setFilter(change);
+      all.scheduler.run(20);
+      return all.query.histogram(20).bins.flatMap(bin => [...bin.counts]).reduce((sum, count) => sum + count, 0);
+    };
+    expect(total({ minLevel: 40 })).toBe(4);
+    expect(total({ minLevel: 0, cell: 2 })).toBe(0);
+    // Whether they would pass these is not known.
+    expect(total({ cell: null, ranks: new Set([0]) })).toBe(10);
+  });
+
   it('exports text that is inert, with who says it', async () => {
     const all = page();
     all.kernel.add(
