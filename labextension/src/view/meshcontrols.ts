@@ -1,6 +1,7 @@
 /**
  * The controls that change the mesh: level, window, stream, flush. Each has its effect on this view at
- * once, asks the kernel, and then shows the mesh's true mode, whoever changed it.
+ * once, asks the kernel, and then shows the mesh's true mode, whoever changed it. Level filters where it
+ * was chosen only.
  */
 import type { IQuery, ISession } from '../core/api';
 import type { Mode, Request } from '../core/protocol';
@@ -111,11 +112,10 @@ export class MeshControls {
   private stateChanged(): void {
     const mode = this.session.mode;
     if (mode) {
-      const before = this.seen;
-      if (before && before.level !== mode.level) {
-        this.query.setFilter({ minLevel: mode.level });
-      }
-      if ((before?.window ?? null) !== mode.window) {
+      // What was printed under an earlier cell stays as it stands there, whatever a later one sets.
+      const cell = this.query.filter.cell;
+      const current = cell === null || cell >= (this.session.state?.cell ?? 0);
+      if (current && (this.seen?.window ?? null) !== mode.window) {
         this.query.setGrouped(mode.window !== null);
       }
       this.seen = { ...mode };

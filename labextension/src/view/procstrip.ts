@@ -137,7 +137,10 @@ export class ProcStrip {
   }
 
   private show(rank: number, procs: Proc[], numbered: boolean): void {
-    const worst = procs.find(proc => procLook(proc) !== 'running') ?? procs[0];
+    // Commands come and go; what counts is the proc that they run beside.
+    const own = procs.find(proc => proc.job === '');
+    const late = procs.find(proc => proc.state === 'late');
+    const worst = own && own.state !== 'running' ? own : (late ?? own ?? procs.find(proc => procLook(proc) !== 'running') ?? procs[0]);
     if (!worst) {
       return;
     }

@@ -84,17 +84,30 @@ it('a window groups this view at once and asks the mesh', () => {
   ]);
 });
 
-it('shows the mode that the mesh has, whoever changed it; filter and grouping follow changes', () => {
+it('shows the mode that the mesh has, whoever changed it; grouping follows, the filter does not', () => {
   expect(level().value).toBe('20');
   expect(query.filter.minLevel).toBe(0);
   session.setState({ level: 40, window: 7, stream: true });
   expect(level().value).toBe('40');
-  expect(query.filter.minLevel).toBe(40);
+  expect(query.filter.minLevel).toBe(0);
   expect(query.grouped).toBe(true);
   expect(seconds().value).toBe('7');
   session.setState({ level: 25, window: null });
   expect(level().selectedOptions[0]?.textContent).toBe('Level 25');
   expect(query.grouped).toBe(false);
+});
+
+it('under an earlier cell, what a later one sets is shown but changes no line', () => {
+  query.filter = { ...query.filter, cell: 3 };
+  session.setState({ window: null }, { cell: 3 });
+  session.setState({ level: 40, window: 7 }, { cell: 4 });
+  expect([level().value, seconds().value, query.grouped]).toEqual(['40', '7', false]);
+});
+
+it('a cell that has just begun is grouped as the mesh is', () => {
+  query.filter = { ...query.filter, cell: 5 };
+  session.setState({ window: 7 }, { cell: 4 });
+  expect(query.grouped).toBe(true);
 });
 
 it('what was chosen in the view alone stays when the mesh tells the same mode again', () => {

@@ -54,6 +54,17 @@ it('shows states by sign, not by colour alone', () => {
   expect(cell(2).getAttribute('aria-label')).toBe('rank 2, killed by SIGKILL');
 });
 
+it('a command that has ended does not hide the proc that it ran beside', () => {
+  session.procs = [
+    proc(0), proc(0, { id: 10, job: 'job 1', state: 'exited', code: 0 }),
+    proc(1), proc(1, { id: 11, job: 'job 1', state: 'late' }),
+    proc(2, { state: 'exited', code: 3 }), proc(2, { id: 12, job: 'job 2' }),
+    proc(3, { id: 13, job: 'job 2', state: 'exited', code: 1 })
+  ];
+  session.emit('procs', undefined);
+  expect([0, 1, 2, 3].map(rank => cell(rank).textContent)).toEqual(['0', '1 ◷', '2 ✕', '3 ✕']);
+});
+
 it('touches only what changed, and stays usable with thousands', () => {
   session.procs = Array.from({ length: 4096 }, (_, rank) => proc(rank));
   session.emit('procs', undefined);
