@@ -254,9 +254,9 @@ class Notebook:
         self.page.screenshot(path=str(screenshots() / f"{self.server.kind}-{name}.png"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Debian's Chromium. While it is open the main thread has a running loop: so not longer."""
     if not CHROMIUM:
         assert not os.environ.get("CI"), "there is no chromium, and CI leaves nothing out"
         pytest.skip("no chromium on PATH; on Debian: apt-get install chromium")

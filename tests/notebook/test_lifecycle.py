@@ -65,7 +65,9 @@ def test_within_two_seconds_nothing_is_left(kernels: KernelMaker, how: str, busy
     assert not left
     if how in ("stop", "unload"):
         assert mesh_threads(kernel) == []
-        assert open_files(kernel) == files
+        # The lines of a stopped mesh can still be read; many of them lie in a file.
+        held = [f for f in open_files(kernel) if how == "unload" or "/store-" not in f]
+        assert held == files
         assert kernel.run("1 + 1").displays == []
     if how == "restart":
         kernel.run("%load_ext logmesh_ipy")
