@@ -62,13 +62,19 @@ def test_a_reload_in_the_middle_of_a_run_brings_the_view_back_with_its_history(
     assert notebook.errors == []
 
 
-def test_without_a_kernel_the_snapshot_is_seen_and_nothing_else(
-    saving: Server, open_notebook: Opener, chromium: Browser
-) -> None:
-    notebook = open_notebook(saving, CELLS[:3])
+def saved(server: Server, open_notebook: Opener) -> Notebook:
+    """A notebook of which a cell with output has run, written to the disk."""
+    notebook = open_notebook(server, CELLS[:3])
     notebook.run_all(0, 1, 2)
     expect(notebook.view(2)).to_contain_text("kept line 29")
     notebook.save()
+    return notebook
+
+
+def test_without_a_kernel_the_snapshot_is_seen_and_nothing_else(
+    saving: Server, open_notebook: Opener, chromium: Browser
+) -> None:
+    notebook = saved(saving, open_notebook)
     notebook.page.context.close()
     saving.end_sessions()
     # Opened again: the notebook's kernel is a new one that knows nothing of the lines.
@@ -93,10 +99,7 @@ def test_without_a_kernel_the_snapshot_is_seen_and_nothing_else(
 def test_nbconvert_s_html_shows_the_snapshot(
     saving: Server, open_notebook: Opener, chromium: Browser
 ) -> None:
-    notebook = open_notebook(saving, CELLS[:3])
-    notebook.run_all(0, 1, 2)
-    expect(notebook.view(2)).to_contain_text("kept line 29")
-    notebook.save()
+    notebook = saved(saving, open_notebook)
     path = saving.work / notebook.name
     subprocess.run(
         [sys.executable, "-m", "nbconvert", "--to", "html", "--output", "page.html", path],

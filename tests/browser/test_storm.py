@@ -75,7 +75,9 @@ def test_a_million_lines_in_one_cell(server: Server, open_notebook: Opener) -> N
     assert view.locator(".lm-row").last.inner_text().endswith(last)
     assert "rate exceeded" not in server.words()
     assert "IOPub" not in notebook.cell(3).inner_text()
-    assert p95 < 100  # under 33 on a machine that has nothing else to do
+    # Two frames of a 60 Hz screen, and a little: one is lost now and then, since procs, kernel and
+    # browser share the machine's cores.
+    assert p95 < 35
     assert heap < 300
     assert size < 1_000_000
     # What was not shown can be paged in.

@@ -15,7 +15,7 @@ from logmesh_ipy.model import LogMessage, OutputTarget, ProcInfo
 from logmesh_ipy.store import LogStore
 from logmesh_ipy.views import feed as feed_module
 from logmesh_ipy.views.cut import SHORTENED
-from logmesh_ipy.views.feed import MAX_MESSAGE_BYTES, Message, RowFeed, live_message
+from logmesh_ipy.views.feed import HISTORY_BYTES, MAX_MESSAGE_BYTES, Message, RowFeed, live_message
 
 INFOS = [
     ProcInfo(proc=proc, rank=rank, hostname="h", pid=100 + proc, job=job)
@@ -119,6 +119,8 @@ def test_a_page_covers_exactly_what_was_asked_for(first: int, end: int) -> None:
         assert message.content["first"] == at
         at = message.content["end"]
         rows.update(unpack(message)[0])
+        for source, _, _, row, line, *_ in message.content["chunks"]:
+            assert (row // 100 % 3, row // 300 * 100 + row % 100) == (source, line)
     assert sorted(rows) == list(range(first, end))
     assert all(text.endswith(f" {row % 100}") for row, text in rows.items())
 
@@ -232,6 +234,19 @@ def test_messages_stay_small_with_many_ranks_kinds_and_escapes() -> None:
         unpack(message)
 
 
+def test_bytes_that_take_more_room_as_text_make_smaller_messages() -> None:
+    store = LogStore()
+    feed = RowFeed(store)
+    append(store, 0, (b"\xff" * 90 + b"\n") * 9000)
+    ends = [0]
+    while (message := feed.live()) is not None:
+        unpack(message)
+        assert message.content["first"] == ends[-1]
+        ends.append(message.content["end"])
+    assert ends[-1] == 9000
+    assert len(ends) > 10
+
+
 def test_history_looks_at_little_more_than_it_sends(tmp_path: Path) -> None:
     store = LogStore(memory_bytes=1 << 20, directory=str(tmp_path))
     feed = RowFeed(store)
@@ -240,16 +255,20 @@ def test_history_looks_at_little_more_than_it_sends(tmp_path: Path) -> None:
     while feed.live() is not None:
         pass
     tracemalloc.start()
-    first = next(feed.history(0))
+    messages = feed.history(0)
+    first = next(messages)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert first.content["skips"]
     assert peak < 40 << 20
+    start = first.content["end"]
+    whole = sum(len(line) for row in store.lines(start) for line in [row.text])
+    assert HISTORY_BYTES * 0.9 < whole <= HISTORY_BYTES
     store.close()
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 300)), min_size=1, max_size=60))
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 300)), min_size=8, max_size=60))
 def test_a_page_that_comes_back_is_told_where_each_cell_s_lines_are(
     cells: List[Tuple[int, int]],
 ) -> None:
@@ -263,7 +282,7 @@ def test_a_page_that_comes_back_is_told_where_each_cell_s_lines_are(
     while feed.live() is not None:
         pass
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feed_module, "HISTORY_BYTES", 20_000)
+        patch.setattr(feed_module, "HISTORY_BYTES", 4_000)
         messages = list(feed.history(0))
     for message in messages:
         for skip in message.content["skips"]:
