@@ -2,7 +2,8 @@
 
 :class:`StreamFwder` cuts the pipe into batches. When the stream was idle it reads at once; then
 it lets the pipe gather for up to 20 ms, so that a thousand prints a second are fifty batches
-and the forwarder in the proc wakes rarely. A batch of 128 KiB is not waited for.
+and the forwarder in the proc wakes rarely. The faster the pipe fills, the shorter it waits: a
+writer must not find it full, however small the system has made it.
 
 :class:`LocalLogSender` numbers the batches and sends them over its connection of the log
 channel:
@@ -18,6 +19,7 @@ forwarder asks again on the next one.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from collections import deque
 from typing import Callable, Deque, List, Optional, Protocol, Tuple
@@ -47,6 +49,7 @@ __all__ = ["BATCH_BYTES", "HOLD_SEC", "LocalLogSender", "RecentLines", "StreamFw
 
 BATCH_BYTES = 128 << 10
 HOLD_SEC = 0.02
+_LEAST_HOLD_SEC = 0.001
 _READS_PER_TURN = 4
 
 
@@ -338,6 +341,8 @@ class StreamFwder:
         self._loop = asyncio.get_running_loop()
         self._reading = False
         self._timer: Optional[asyncio.TimerHandle] = None
+        self._gather_bytes = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) // 4
+        self._last_read = self._loop.time()
         sender.on_flush_request = self.drain
         sender.on_room = self._room
 
@@ -380,32 +385,43 @@ class StreamFwder:
         if self._blocked():
             self._unwatch()
             return
-        got = self._read(_READS_PER_TURN * BATCH_BYTES)
-        if self.fd is not None and got < BATCH_BYTES:
+        limit = _READS_PER_TURN * BATCH_BYTES
+        got = self._read(limit)
+        if self.fd is not None and got < limit:
             self._unwatch()
             self._hold(got)
 
     def _hold(self, got: int) -> None:
-        delay = HOLD_SEC if got < BATCH_BYTES // 8 else HOLD_SEC / 4
+        """Let the pipe gather a quarter of what it can hold, at the rate at which it filled."""
+        now = self._loop.time()
+        delay = self._gather_bytes * (now - self._last_read) / max(1, got)
+        self._last_read = now
+        delay = min(HOLD_SEC, max(_LEAST_HOLD_SEC, delay))
         self._timer = self._loop.call_later(delay, self._release)
 
     def _release(self) -> None:
         self._timer = None
         if self.fd is None or self._blocked():
             return
-        got = self._read(_READS_PER_TURN * BATCH_BYTES)
-        if 0 < got < BATCH_BYTES and not self.ended:
+        limit = _READS_PER_TURN * BATCH_BYTES
+        got = self._read(limit)
+        if 0 < got < limit and not self.ended:
             self._hold(got)
         else:
             self._watch()
 
     def _read(self, limit: int) -> int:
-        """Up to ``limit`` bytes in batches; at the end of the stream, ends it."""
+        """Up to ``limit`` bytes in batches; at the end of the stream, ends it.
+
+        A read that gives less than it could has emptied the pipe. What comes a moment later is not
+        worth a batch of its own: under load that would be one for every few lines.
+        """
         assert self.fd is not None
         total = 0
         while total < limit:
+            wanted = min(BATCH_BYTES, limit - total)
             try:
-                data = os.read(self.fd, min(BATCH_BYTES, limit - total))
+                data = os.read(self.fd, wanted)
             except BlockingIOError:
                 break
             if not data:
@@ -416,6 +432,8 @@ class StreamFwder:
             for sink in self._sinks:
                 sink(data)
             self.sender.send(data)
+            if len(data) < wanted:
+                break
         return total
 
     def _end(self) -> None:

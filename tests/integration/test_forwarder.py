@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 import stat
+import sys
 import tempfile
 import threading
 import time
@@ -61,10 +62,12 @@ class Sink:
 
     def __init__(self) -> None:
         self.data: Dict[Tuple[int, OutputTarget], bytearray] = {}
+        self.batches = 0
         self.left_out = 0
         self.ended: List[Tuple[int, OutputTarget]] = []
 
     def append(self, info: ProcInfo, log: LogMessage.Log) -> None:
+        self.batches += 1
         self.data.setdefault((info.proc, log.output_target), bytearray()).extend(log.payload)
 
     def leave_out(self, info: ProcInfo, target: OutputTarget, ends_line: bool) -> None:
@@ -650,6 +653,30 @@ def test_links_broken_in_the_middle_lose_and_double_nothing(seed: random.Random)
             assert parent.connects > 10
             assert world.client.actor.protocol_errors == 0
             assert world.client.actor.totals().in_flight_bytes == 0
+
+    run_async(main)
+
+
+def test_what_a_flat_out_writer_prints_line_by_line_travels_in_large_batches() -> None:
+    lines, line = 200_000, "x" * 99
+    source = f"for _ in range({lines}): print({line!r}, flush=True)"
+
+    async def main() -> None:
+        async with World() as world:
+            actor = await world.forwarder(world.address())
+            parent = await world.parent(actor.address)
+            writer = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", source, stdout=parent.write_fds[OUT]
+            )
+            try:
+                assert await asyncio.wait_for(writer.wait(), 60) == 0
+            finally:
+                if writer.returncode is None:
+                    writer.kill()
+            assert await world.client.flush()
+            sink = world.client.sink
+            assert sink.of(OUT) == f"{line}\n".encode() * lines
+            assert len(sink.of(OUT)) / sink.batches > 16 << 10
 
     run_async(main)
 
