@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any, Iterable, List, Optional, Protocol, Tuple, Union
+from typing import Any, Collection, Iterable, List, Optional, Protocol, Tuple, Union
 
 __all__ = [
     "BOOTSTRAP_LOG_CHANNEL",
@@ -275,10 +275,23 @@ class _Run:
     last: int = field(default=0)
 
 
-def fold_ranks(ranks: Iterable[int]) -> str:
-    """Ranks as people write them: ``{0,1,2,5}`` is ``0-2,5``."""
+def fold_ranks(ranks: Iterable[int], everyone: Collection[int] = ()) -> str:
+    """Ranks as people write them: ``{0,1,2,5}`` is ``0-2,5``.
+
+    Where ``everyone`` is known and that is shorter: ``all but 3``.
+    """
+    some = set(ranks)
+    folded = _folded(some)
+    missing = set(everyone) - some
+    if missing and some and some <= set(everyone):
+        others = f"all but {_folded(missing)}"
+        return others if len(others) < len(folded) else folded
+    return folded
+
+
+def _folded(ranks: Iterable[int]) -> str:
     runs: List[_Run] = []
-    for rank in sorted(set(ranks)):
+    for rank in sorted(ranks):
         if runs and runs[-1].last + 1 == rank:
             runs[-1].last = rank
         else:

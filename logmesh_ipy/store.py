@@ -23,10 +23,11 @@ import threading
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from .lines import DEFAULT_MAX_LINE_BYTES, LineFlag, LineMark, Lines, LineSplitter
 from .model import LogMessage, OutputTarget, ProcInfo
+from .template_table import TemplateTable
 
 __all__ = ["CellSpan", "Chunk", "LogStore", "OpenLine", "Row"]
 
@@ -34,6 +35,7 @@ _BLOCK_BYTES = 4 << 20
 _BLOCK_CHUNKS = 4096
 _CHUNK_BYTES = 384  # what a Chunk takes in memory beside its lines
 _MARK_BYTES = 128
+_MAX_VECTORS = 1024  # IOV_MAX of Linux
 _PLAIN = LineFlag(0)
 _CHUNK = struct.Struct("=IBqIQQddI")
 _MARK = struct.Struct("=IIQ")
@@ -126,7 +128,7 @@ class LogStore:
 
     ``memory_bytes`` bounds what they take in memory, ``directory`` takes the file of what is
     older. ``cell`` is the number of the cell that is running (or ran last); a source whose info
-    names a cell (a job) stays with that one.
+    names a cell (a job) stays with that one. ``templates`` tells all readers which lines are alike.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class LogStore:
         memory_bytes: int = 64 << 20,
         max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
         directory: Optional[str] = None,
+        templates: Optional[TemplateTable] = None,
     ) -> None:
         self.memory_bytes = memory_bytes
         self.max_line_bytes = max_line_bytes
@@ -142,6 +145,7 @@ class LogStore:
         self.bytes = 0
         self.cell = 0
         self.trouble = ""
+        self.templates = templates or TemplateTable()
         self._directory = directory
         self._lock = threading.Lock()
         self._streams: Dict[Tuple[int, OutputTarget], _Stream] = {}
@@ -223,6 +227,11 @@ class LogStore:
             for (proc, _), stream in self._streams.items():
                 walls[proc] = max(walls.get(proc, 0.0), stream.wall)
             return walls
+
+    def ranks(self) -> Set[int]:
+        """Who has said anything."""
+        with self._lock:
+            return {stream.info.rank for stream in self._streams.values()}
 
     def open_lines(self) -> List[OpenLine]:
         """The unfinished lines, as far as they have come."""
@@ -349,21 +358,21 @@ class LogStore:
                 return
             block = self._blocks[self._oldest_in_memory]
             assert block.chunks is not None
-            packed = self._pack(block.chunks)
+            parts = self._pack(block.chunks)
+            size = sum(map(len, parts))
             try:
                 if self._fd is None:
                     self._fd, path = tempfile.mkstemp(prefix="store-", dir=self._directory)
                     os.unlink(path)
-                if os.pwrite(self._fd, packed, self._file_bytes) != len(packed):
-                    raise OSError(errno.ENOSPC, "the disk took a part only")
+                _write(self._fd, parts, self._file_bytes)
             except OSError as error:
                 # Memory beyond the bound is better than a lost line; tried again at the next block.
                 self.trouble = f"the log store cannot spill to disk: {error.strerror}"
                 return
             self.trouble = ""
-            block.place = (self._file_bytes, len(packed))
+            block.place = (self._file_bytes, size)
             block.chunks = None
-            self._file_bytes += len(packed)
+            self._file_bytes += size
             self._in_memory -= block.bytes
             self._oldest_in_memory += 1
 
@@ -381,8 +390,8 @@ class LogStore:
         self._unpacked = (block.first_row, _unpack(packed, block.first_row, self._infos))
         return self._unpacked[1]
 
-    def _pack(self, chunks: List[Chunk]) -> bytes:
-        """u32 chunk count, chunk headers, then marks, then data."""
+    def _pack(self, chunks: List[Chunk]) -> List[bytes]:
+        """u32 chunk count, chunk headers, then marks, then data. The data are not copied."""
         parts: List[bytes] = [struct.pack("=I", len(chunks))]
         marks: List[bytes] = []
         for chunk in chunks:
@@ -396,9 +405,7 @@ class LogStore:
             )  # fmt: skip
             parts.append(_CHUNK.pack(*header))
             marks += [_MARK.pack(mark.index, mark.flags, mark.true_bytes) for mark in chunk.marks]
-        parts += marks
-        parts += [chunk.data for chunk in chunks]
-        return b"".join(parts)
+        return [b"".join(parts + marks), *[chunk.data for chunk in chunks]]
 
     def _tell(self) -> None:
         for listener in tuple(self._listeners):
@@ -407,6 +414,16 @@ class LogStore:
 
 def _first_row(block: _Block) -> int:
     return block.first_row
+
+
+def _write(fd: int, parts: List[bytes], place: int) -> None:
+    """All parts, one behind the other, from a place in the file on. Raises OSError."""
+    for first in range(0, len(parts), _MAX_VECTORS):
+        some = parts[first : first + _MAX_VECTORS]
+        size = sum(map(len, some))
+        if os.pwritev(fd, some, place) != size:
+            raise OSError(errno.ENOSPC, "the disk took a part only")
+        place += size
 
 
 def _unpack(packed: bytes, first_row: int, infos: List[ProcInfo]) -> List[Chunk]:

@@ -17,7 +17,6 @@ from ..store import Chunk, OpenLine
 __all__ = [
     "View",
     "chunk_lines",
-    "group_prefix",
     "line_prefix",
     "marked_text",
     "plural",
@@ -63,17 +62,6 @@ def line_prefix(info: ProcInfo, target: OutputTarget) -> str:
     if target is OutputTarget.STDERR:
         parts.append("err")
     return f"[{' '.join(parts)}]"
-
-
-def group_prefix(ranks: str, job: str, target: OutputTarget, count: int) -> str:
-    """Who says it how often: ``[0-3]``, ``[0-3 err] 12`` with a multiplication sign."""
-    parts = [ranks]
-    if job:
-        parts.append(job)
-    if target is OutputTarget.STDERR:
-        parts.append("err")
-    times = f" {count:,}\N{MULTIPLICATION SIGN}" if count > 1 else ""
-    return f"[{' '.join(parts)}]{times}"
 
 
 def marked_text(text: bytes, mark: LineMark | None) -> Tuple[bytes, str]:

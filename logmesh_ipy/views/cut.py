@@ -28,12 +28,19 @@ SHORTENED = 32
 """The line flag of the way to the browser: more of the line is in the store."""
 
 _CHUNK_BYTES = 72  # what a chunk's numbers take as JSON
+_ID_BYTES = 4  # what a line takes beside its text
 _CURSOR_MOVE = re.compile(rb"\x1b\[\d{0,4}[AB]")
 
 
 def cost(chunk: Chunk) -> int:
     """About how many bytes it takes in a message."""
-    return len(chunk.data) + _CHUNK_BYTES
+    return len(chunk.data) + _ID_BYTES * chunk.count + _CHUNK_BYTES
+
+
+def _text_room(chunk: Chunk, room: int) -> int:
+    """How much of a room is for the text of lines as long as these are on average."""
+    size = len(chunk.data)
+    return (room - _CHUNK_BYTES) * size // (size + _ID_BYTES * chunk.count)
 
 
 def _part(chunk: Chunk, skip: int, count: int, data: bytes) -> Chunk:
@@ -81,7 +88,7 @@ def until_row(chunk: Chunk, row: int) -> Chunk:
 
 def last_lines(chunk: Chunk, room: int) -> Tuple[Optional[Chunk], Optional[Chunk]]:
     """(the lines that do not fit, those that do), from the chunk's end."""
-    room -= _CHUNK_BYTES
+    room = _text_room(chunk, room)
     start = len(chunk.data) if room <= 0 else chunk.data.find(b"\n", len(chunk.data) - room - 1) + 1
     if start >= len(chunk.data):
         return chunk, None
@@ -98,7 +105,7 @@ def last_line(chunk: Chunk) -> Tuple[Optional[Chunk], Chunk]:
 
 def first_lines(chunk: Chunk, room: int, *, at_least_one: bool) -> Optional[Chunk]:
     """Its first lines, as many as fit; None where not one does."""
-    end = chunk.data.rfind(b"\n", 0, max(0, room - _CHUNK_BYTES)) + 1
+    end = chunk.data.rfind(b"\n", 0, max(0, _text_room(chunk, room))) + 1
     if not end:
         if not at_least_one:
             return None

@@ -19,6 +19,7 @@ from ..aggregator import Aggregator, Report
 from ..clock import SYSTEM_CLOCK, Clock
 from ..store import LogStore, OpenLine
 from .base import View
+from .group_text import add_values
 
 __all__ = ["TICK_SEC", "ViewDriver"]
 
@@ -165,9 +166,7 @@ class ViewDriver:
                 return  # closed meanwhile
             self._cursor = chunks[-1].first_row + chunks[-1].count
             if self._aggregator is not None:
-                now = self._clock.monotonic()
-                for chunk in chunks:
-                    self._aggregator.add(chunk, now)
+                self._aggregator.add(chunks, self._clock.monotonic())
             else:
                 for cell, some in groupby(chunks, key=lambda chunk: chunk.cell):
                     self._guard(partial(self.view.lines, cell, list(some)))
@@ -185,12 +184,13 @@ class ViewDriver:
                 self._show_groups(self._aggregator.flush())
                 self._aggregator = None
         elif self._aggregator is None:
-            self._aggregator = Aggregator(window)
+            self._aggregator = Aggregator(window, self._store.templates, self._store.ranks)
         else:
             self._aggregator.window_sec = window
 
     def _show_groups(self, reports: List[Report]) -> None:
         for report in reports:
+            add_values(self._store, report)
             self._guard(partial(self.view.groups, report))
 
     def _show_live(self) -> None:

@@ -19,6 +19,7 @@ from ..sanitize import settle
 from ..store import Chunk, LogStore, OpenLine
 from .cut import cost, first_lines, from_row, last_line, last_lines, presentable, until_row
 from .skips import Cells, summaries
+from .told import ToldTemplates, id_bytes
 
 __all__ = [
     "HISTORY_BYTES",
@@ -45,6 +46,7 @@ _MAX_COUNTED_ROWS = 200_000
 _SUMMARY_SEC = 0.004  # of each tenth of a second, while the kernel computes as well
 _MAX_LIVE_LINES = 200
 _MAX_LIVE_TEXT = 1000
+_SKIP_TEMPLATE = 7  # where a skip's group tells its template
 
 
 class Message(NamedTuple):
@@ -65,10 +67,12 @@ class RowFeed:
         self.first_row = first_row
         self._store = store
         self._known_sources: set[int] = set()
+        self._told = ToldTemplates(store.templates)
 
     def introduce(self) -> None:
-        """Tell of all sources anew: a page has come."""
+        """Tell of all sources and templates anew: a page has come."""
         self._known_sources.clear()
+        self._told.clear()
 
     @property
     def behind(self) -> bool:
@@ -92,11 +96,11 @@ class RowFeed:
             if not chunks:
                 return None
             stop = chunks[-1].first_row + chunks[-1].count
-            message = self._message(
-                True, first, stop, chunks, summaries(skipped, _SUMMARY_SEC), most=_MAX_SENT_LINE
-            )
+            skips = summaries(skipped, self._store.templates, _SUMMARY_SEC)
+            message = self._message(True, first, stop, chunks, skips, most=_MAX_SENT_LINE)
             if _size(message) <= MAX_MESSAGE_BYTES - _ENVELOPE_BYTES or room < _LEAST_ROOM:
                 self.cursor = stop
+                self._told.note(message.content["templates"])
                 # Those whose pid is not known yet are told once more when it is.
                 told = [source[0] for source in message.content["sources"] if source[4]]
                 self._known_sources.update(told)
@@ -136,6 +140,7 @@ class RowFeed:
             if size > MAX_MESSAGE_BYTES - _ENVELOPE_BYTES and room >= _LEAST_ROOM:
                 room = min(room // 2, room * _ROOM // size)
                 continue
+            self._told.note(message.content["templates"])
             yield message
             first, room = stop, _ROOM
 
@@ -266,9 +271,11 @@ class RowFeed:
         tuples: List[Tuple[Any, ...]] = []
         marks: List[Tuple[int, int, int]] = []
         parts: List[bytes] = []
+        ids: List[int] = []
         sources: Dict[int, Tuple[Any, ...]] = {}
         for chunk in chunks:
             info = chunk.info
+            ids += self._store.templates.ids(chunk.data)
             data, flags = presentable(chunk, most)
             marks += flags
             parts.append(data)
@@ -278,11 +285,14 @@ class RowFeed:
             )  # fmt: skip
             if not live or info.proc not in self._known_sources:
                 sources[info.proc] = (info.proc, info.rank, info.job, info.hostname, info.pid)
+        used = {*ids, *(group[_SKIP_TEMPLATE] for skip in skips for group in skip["groups"])}
+        templates = self._told.due(used) if live else self._told.all_of(used)
         content = {
             "type": "rows", "live": live, "first": first, "end": end,
             "sources": list(sources.values()), "chunks": tuples, "marks": marks, "skips": skips,
+            "templates": templates,
         }  # fmt: skip
-        return Message(content, b"".join(parts))
+        return Message(content, b"".join([*parts, id_bytes(ids)]))
 
 
 def _size(message: Message) -> int:

@@ -13,6 +13,7 @@ browser, and no browser holds up a cell.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import deque
 from typing import (
@@ -27,10 +28,13 @@ from typing import (
     Optional,
     Protocol,
     Tuple,
+    Union,
 )
 
 from ..clock import SYSTEM_CLOCK, Clock
 from ..errors import LogMeshError, OptionError
+from ..model import OutputTarget
+from ..slot_values import GroupKey, NumberSlot, TextSlot, slot_values
 from ..store import LogStore
 from .comms import Port, any_greeted, open_ports
 from .feed import Message, RowFeed, live_message
@@ -51,6 +55,9 @@ _CLOSE_SEC = 5.0
 _MAX_RECEIPTS = 200
 _MAX_WAITING = 64
 _PART_BYTES = 240 << 10
+_VALUES_SEC = 3.0
+_MAX_VALUE = 200
+_MOST = sys.float_info.max
 _NOTHING: Iterator[Message] = iter(())
 
 
@@ -152,6 +159,8 @@ class Panel:
                 self._source.flush(lambda text, error: self._reply(request, text, error))
             elif kind == "download":
                 self._download(request, data)
+            elif kind == "values":
+                self._values(request, data)
             else:
                 raise OptionError(f"there is no request {kind!r}")
         except (LogMeshError, RuntimeError, ValueError) as error:
@@ -232,8 +241,27 @@ class Panel:
 
         threading.Thread(target=make, name="logmesh-download", daemon=True).start()
 
-    def _reply(self, request: str, text: str = "", error: str = "") -> None:
+    def _values(self, request: str, data: Mapping[str, Any]) -> None:
+        """What stands in a group's slots, over all its lines in the store; in a thread."""
+        cell = data.get("cell")
+        key = GroupKey(
+            _whole(data, "template"), OutputTarget(_whole(data, "target")),
+            str(data.get("job", "")), None if cell is None else int(cell),
+        )  # fmt: skip
+        first, end = _whole(data, "first"), _whole(data, "end")
+
+        def look() -> None:
+            try:
+                (found,) = slot_values(self._store, [key], first, end, _VALUES_SEC)
+                self._reply(request, lines=found.lines, values=list(map(_slot, found.slots)))
+            except Exception as error:  # noqa: BLE001 (told to who asked for it)
+                self._reply(request, error=str(error) or type(error).__name__)
+
+        threading.Thread(target=look, name="logmesh-values", daemon=True).start()
+
+    def _reply(self, request: str, text: str = "", error: str = "", **more: Any) -> None:
         content: Dict[str, Any] = {"type": "reply", "id": request, "ok": not error, "text": text}
+        content.update(more)
         if error:
             content["error"] = error
         with self._condition:
@@ -404,6 +432,22 @@ def _whole(data: Mapping[str, Any], name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise OptionError(f"{name} is {value!r}; it must be a row number")
     return value
+
+
+def _slot(slot: Union[NumberSlot, TextSlot]) -> Tuple[Any, ...]:
+    """``SlotTuple`` of the protocol."""
+    if isinstance(slot, NumberSlot):
+        return (
+            "#", slot.count, _finite(slot.least), slot.least_rank, _finite(slot.median),
+            _finite(slot.most), slot.most_rank,
+        )  # fmt: skip
+    top = [(text[:_MAX_VALUE], count, ranks) for text, count, ranks in slot.top]
+    return ("*", slot.distinct, top)
+
+
+def _finite(number: float) -> float:
+    """A number that JSON has: too many digits are no reason to tell nothing."""
+    return max(-_MOST, min(_MOST, number))
 
 
 def _parts(request: str, name: str, mime: str, file: IO[bytes]) -> Iterator[Message]:

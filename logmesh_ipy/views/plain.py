@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import html
 from collections import deque
-from typing import Deque, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
+from typing import Collection, Deque, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from ..aggregator import Group, Report
 from ..clock import SYSTEM_CLOCK, Clock
@@ -25,7 +25,8 @@ from ..lines import LineMark
 from ..model import OutputTarget, ProcInfo
 from ..sanitize import to_html, to_text
 from ..store import Chunk, OpenLine
-from .base import chunk_lines, group_prefix, line_prefix, marked_text, plural, window_header
+from .base import chunk_lines, line_prefix, marked_text, plural, window_header
+from .group_text import group_prefix, values_text
 
 __all__ = [
     "MAX_BYTES_PER_SEC",
@@ -262,7 +263,7 @@ def _line_row(info: ProcInfo, target: OutputTarget, text: bytes, mark: Optional[
 def _group_rows(report: Report, most: int) -> List[_Row]:
     header = window_header(report)
     rows = [_Row(header, f'<span style="{_PREFIX}">{html.escape(header)}</span>')]
-    rows += [_group_row(group) for group in report.groups[:most]]
+    rows += [_group_row(group, report.everyone) for group in report.groups[:most]]
     more = report.groups[most:]
     if more:
         lines = sum(group.count for group in more)
@@ -277,9 +278,14 @@ def _group_rows(report: Report, most: int) -> List[_Row]:
     return rows
 
 
-def _group_row(group: Group) -> _Row:
-    prefix = group_prefix(group.folded_ranks, group.job, group.target, group.count)
-    return _row(prefix, group.target, group.shown, "", group.count)
+def _group_row(group: Group, everyone: Collection[int]) -> _Row:
+    prefix = group_prefix(group, everyone)
+    row = _row(prefix, group.target, group.shown, "", group.count)
+    note = values_text(group)
+    if not note:
+        return row
+    markup = f'{row.html}  <span style="{_PREFIX}">{html.escape(note)}</span>'
+    return row._replace(text=f"{row.text}  {note}", html=markup)
 
 
 def _row(prefix: str, target: OutputTarget, text: bytes, note: str, lines: int) -> _Row:

@@ -7,13 +7,13 @@ it is bounded; what was not looked at is counted.
 from __future__ import annotations
 
 import json
-import re
 import time
 from typing import Any, Dict, List, Sequence, Tuple
 
 from ..aggregator import Aggregator, Group
-from ..patterns import level_of
+from ..model import fold_ranks
 from ..store import Chunk
+from ..template_table import TemplateTable
 
 __all__ = ["Cells", "summaries"]
 
@@ -21,7 +21,7 @@ _MAX_GROUPS = 100
 _MAX_GROUP_TEXT = 200
 _MAX_TOLD_BYTES = 24 << 10
 _ERROR = 40
-_MAY_BE_ERROR = re.compile(rb"(?i)err|exce|crit|fatal|panic|traceback|interrupt")
+_CHUNKS_AT_ONCE = 8
 
 
 class Cells:
@@ -43,20 +43,23 @@ class Cells:
         return [(c, part[0], part[1], part[2]) for c, part in sorted(self.found.items()) if part[0]]
 
 
-def summaries(chunks: Sequence[Chunk], most_sec: float) -> List[Dict[str, Any]]:
+def summaries(
+    chunks: Sequence[Chunk], table: TemplateTable, most_sec: float
+) -> List[Dict[str, Any]]:
     """What is left out, in short; looks at it for ``most_sec`` at most, the rest is counted."""
     if not chunks:
         return []
     deadline = time.perf_counter() + most_sec
-    aggregator = Aggregator(1.0)
+    aggregator = Aggregator(1.0, table)
     cells = Cells()
     cells.add(chunks)
     unseen = 0
-    for chunk in chunks:
+    for first in range(0, len(chunks), _CHUNKS_AT_ONCE):
+        some = chunks[first : first + _CHUNKS_AT_ONCE]
         if time.perf_counter() < deadline:
-            aggregator.add(chunk, 0.0)
+            aggregator.add(some, 0.0)
         else:
-            unseen += chunk.count
+            unseen += sum(chunk.count for chunk in some)
     groups: List[Tuple[int, Group]] = []
     for report in aggregator.flush():
         groups += [(report.cell, group) for group in report.groups]
@@ -67,7 +70,7 @@ def summaries(chunks: Sequence[Chunk], most_sec: float) -> List[Dict[str, Any]]:
     for cell, group in _most_telling(groups):
         telling = (
             int(group.target), group.job, cell, _group_text(group), group.count,
-            group.folded_ranks, int(group.differs),
+            fold_ranks(group.ranks), int(group.differs), group.template_id,
         )  # fmt: skip
         size += len(json.dumps(telling))
         if size > _MAX_TOLD_BYTES:
@@ -93,13 +96,9 @@ def _most_telling(groups: List[Tuple[int, Group]]) -> List[Tuple[int, Group]]:
         return groups
     by_count = sorted(groups, key=lambda item: -item[1].count)
     half = _MAX_GROUPS // 2
-    errors = [
-        item
-        for item in by_count[half:]
-        if _MAY_BE_ERROR.search(item[1].text) and (level_of(item[1].text) or 0) >= _ERROR
-    ]
+    errors = [item for item in by_count[half:] if (item[1].level or 0) >= _ERROR]
     return by_count[:half] + errors[:half]
 
 
 def _group_text(group: Group) -> str:
-    return group.shown[:_MAX_GROUP_TEXT].decode("utf-8", "backslashreplace")
+    return group.text[:_MAX_GROUP_TEXT].decode("utf-8", "backslashreplace")

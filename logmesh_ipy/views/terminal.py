@@ -13,7 +13,8 @@ from ..model import OutputTarget
 from ..patterns import level_of, mask
 from ..sanitize import to_text
 from ..store import Chunk, OpenLine
-from .base import chunk_lines, group_prefix, line_prefix, marked_text, plural, window_header
+from .base import chunk_lines, line_prefix, marked_text, plural, window_header
+from .group_text import group_prefix, values_text
 
 __all__ = ["LevelFilter", "TerminalView", "TextOut"]
 
@@ -103,9 +104,11 @@ class TerminalView:
             return
         self._write(OutputTarget.STDOUT, [window_header(report)])
         for group in groups:
-            prefix = group_prefix(group.folded_ranks, group.job, group.target, group.count)
+            prefix = group_prefix(group, report.everyone)
             keep = self._colour[group.target]
-            self._write(group.target, [f"{prefix} {to_text(group.shown, keep_sgr=keep)}"])
+            note = values_text(group)
+            text = to_text(group.shown, keep_sgr=keep) + (f"  {note}" if note else "")
+            self._write(group.target, [f"{prefix} {text}"])
         if report.others:
             text = f"{plural(report.others, 'line')} of other kinds not shown here"
             self._write(OutputTarget.STDOUT, [text])

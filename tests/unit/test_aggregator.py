@@ -3,17 +3,17 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
+from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logmesh_ipy import aggregator as aggregator_module
 from logmesh_ipy.aggregator import MAX_GROUP_BYTES, MAX_GROUPS, Aggregator, Group, Report
-from logmesh_ipy.model import OutputTarget, ProcInfo
-from logmesh_ipy.patterns import mask, template
+from logmesh_ipy.model import OutputTarget, ProcInfo, fold_ranks
 from logmesh_ipy.store import Chunk
+from logmesh_ipy.template_table import TemplateTable
 
 OUT, ERR = OutputTarget.STDOUT, OutputTarget.STDERR
 
@@ -32,10 +32,24 @@ def chunk(
     return Chunk(info, target, cell, 0, 0, len(lines), wall, wall, data)
 
 
-def grouped(*chunks: Chunk) -> Report:
-    aggregator = Aggregator(3)
+def made(window_sec: float = 3) -> Aggregator:
+    return Aggregator(window_sec, TemplateTable())
+
+
+def in_rows(chunks: Sequence[Chunk]) -> List[Chunk]:
+    """The chunks as a store holds them, one behind the other."""
+    found: List[Chunk] = []
+    row = 0
     for each in chunks:
-        aggregator.add(each, 0.0)
+        found.append(replace(each, first_row=row))
+        row += each.count
+    return found
+
+
+def grouped(*chunks: Chunk) -> Report:
+    aggregator = made()
+    for each in in_rows(chunks):
+        aggregator.add([each], 0.0)
     (report,) = aggregator.flush()
     return report
 
@@ -47,7 +61,7 @@ def counts(report: Report) -> Dict[bytes, int]:
 def test_equal_lines_are_one_group_that_shows_their_text() -> None:
     report = grouped(chunk([b"step 7 of 10"] * 5), chunk([b"step 7 of 10"], rank=3))
     (group,) = report.groups
-    assert (group.shown, group.count, group.folded_ranks) == (b"step 7 of 10", 6, "0,3")
+    assert (group.shown, group.count, fold_ranks(group.ranks)) == (b"step 7 of 10", 6, "0,3")
     assert not group.differs
 
 
@@ -65,13 +79,13 @@ def test_equal_lines_are_one_group_that_shows_their_text() -> None:
 def test_a_group_whose_numbers_differ_shows_its_template(chunks: List[Chunk]) -> None:
     group = next(group for group in grouped(*chunks).groups if b"step" in group.text)
     assert group.differs
-    assert group.shown == b"step # of #"
+    assert group.shown == b"step <#> of <#>"
     assert group.text in {b"step 7 of 10", b"step 9 of 10"}
 
 
 def test_a_group_stays_exact_while_another_one_differs() -> None:
     report = grouped(chunk([b"at 1", b"same 5", b"at 2"]), chunk([b"same 5", b"at 3"]))
-    assert counts(report) == {b"at #": 3, b"same 5": 2}
+    assert counts(report) == {b"at <#>": 3, b"same 5": 2}
 
 
 def test_groups_come_in_the_order_of_their_first_lines() -> None:
@@ -105,9 +119,9 @@ def test_streams_and_jobs_and_cells_are_kept_apart() -> None:
     assert [(group.target, group.job, group.count) for group in report.groups] == [
         (OUT, "", 1), (ERR, "", 1), (OUT, "job 1", 1),
     ]  # fmt: skip
-    aggregator = Aggregator(3)
-    aggregator.add(chunk([b"x"], cell=1), 0.0)
-    aggregator.add(chunk([b"x"], cell=2), 0.0)
+    aggregator = made()
+    aggregator.add([chunk([b"x"], cell=1)], 0.0)
+    aggregator.add([chunk([b"x"], cell=2)], 0.0)
     assert [(r.cell, r.lines) for r in aggregator.flush()] == [(1, 1), (2, 1)]
 
 
@@ -131,55 +145,55 @@ def test_a_report_has_the_times_of_its_lines() -> None:
 
 
 def test_a_window_opens_with_a_cells_first_line_and_is_reported_once_when_it_has_ended() -> None:
-    aggregator = Aggregator(3)
+    aggregator = made()
     assert aggregator.due(100.0) == []
-    aggregator.add(chunk([b"x"]), 10.0)
-    aggregator.add(chunk([b"x"]), 12.9)
+    aggregator.add([chunk([b"x"])], 10.0)
+    aggregator.add([chunk([b"x"])], 12.9)
     assert aggregator.due(12.99) == []
     assert aggregator.cells() == [1]
     (report,) = aggregator.due(13.0)
     assert report.lines == 2
     assert aggregator.due(13.0) == []
     assert aggregator.cells() == []
-    aggregator.add(chunk([b"x"]), 13.1)
+    aggregator.add([chunk([b"x"])], 13.1)
     assert aggregator.due(16.0) == []
     assert aggregator.due(16.1)[0].lines == 1
 
 
 def test_windows_of_cells_end_on_their_own() -> None:
-    aggregator = Aggregator(3)
-    aggregator.add(chunk([b"x"], cell=1), 0.0)
-    aggregator.add(chunk([b"x"], cell=2), 2.0)
+    aggregator = made()
+    aggregator.add([chunk([b"x"], cell=1)], 0.0)
+    aggregator.add([chunk([b"x"], cell=2)], 2.0)
     assert [report.cell for report in aggregator.due(4.0)] == [1]
     assert [report.cell for report in aggregator.due(5.0)] == [2]
 
 
 def test_a_new_length_holds_for_the_next_window() -> None:
-    aggregator = Aggregator(60)
-    aggregator.add(chunk([b"x"], cell=1), 0.0)
+    aggregator = made(60)
+    aggregator.add([chunk([b"x"], cell=1)], 0.0)
     aggregator.window_sec = 1
-    aggregator.add(chunk([b"x"], cell=1), 1.0)
-    aggregator.add(chunk([b"x"], cell=2), 1.0)
+    aggregator.add([chunk([b"x"], cell=1)], 1.0)
+    aggregator.add([chunk([b"x"], cell=2)], 1.0)
     assert [report.cell for report in aggregator.due(2.0)] == [2]
     assert [report.cell for report in aggregator.due(60.0)] == [1]
 
 
 def test_a_flush_reports_windows_that_go_on_and_empties_them() -> None:
-    aggregator = Aggregator(3)
-    aggregator.add(chunk([b"x"]), 0.0)
+    aggregator = made()
+    aggregator.add([chunk([b"x"])], 0.0)
     assert [report.lines for report in aggregator.flush()] == [1]
     assert aggregator.flush() == []
     assert aggregator.due(99.0) == []
 
 
 def test_pending_shows_a_window_without_ending_it() -> None:
-    aggregator = Aggregator(3)
+    aggregator = made()
     assert (aggregator.pending(1), aggregator.pending_lines(1)) == (None, 0)
-    aggregator.add(chunk([b"x", b"y"]), 0.0)
+    aggregator.add([chunk([b"x", b"y"])], 0.0)
     pending = aggregator.pending(1)
     assert pending is not None
     assert (counts(pending), aggregator.pending_lines(1)) == ({b"x": 1, b"y": 1}, 2)
-    aggregator.add(chunk([b"x"]), 0.1)
+    aggregator.add([chunk([b"x"])], 0.1)
     assert counts(aggregator.flush()[0]) == {b"x": 2, b"y": 1}
 
 
@@ -193,11 +207,11 @@ def words(number: int) -> bytes:
 
 def test_lines_of_too_many_kinds_are_others_and_never_in_a_wrong_group() -> None:
     kinds = MAX_GROUPS + 500
-    aggregator = Aggregator(3)
+    aggregator = made()
     for start in range(0, kinds, 700):
         some = [words(number) for number in range(start, min(start + 700, kinds))]
-        aggregator.add(chunk(some), 0.0)
-    aggregator.add(chunk([words(0), words(kinds - 1), words(kinds + 1)]), 0.0)
+        aggregator.add([chunk(some)], 0.0)
+    aggregator.add([chunk([words(0), words(kinds - 1), words(kinds + 1)])], 0.0)
     (report,) = aggregator.flush()
     assert len(report.groups) == MAX_GROUPS
     assert report.others == 500 + 2
@@ -206,21 +220,14 @@ def test_lines_of_too_many_kinds_are_others_and_never_in_a_wrong_group() -> None
 
 
 def test_long_lines_of_many_kinds_stay_within_the_bound_on_bytes() -> None:
-    aggregator = Aggregator(3)
+    aggregator = made()
     for number in range(600):
-        aggregator.add(chunk([words(number) + b"z" * 64_000]), 0.0)
+        aggregator.add([chunk([words(number) + b"z" * 64_000])], 0.0)
     (report,) = aggregator.flush()
-    size = sum(len(group.text) + len(group.template) for group in report.groups)
+    size = 2 * sum(len(group.text) for group in report.groups)
     assert size <= MAX_GROUP_BYTES
-    assert len(report.groups) == MAX_GROUP_BYTES // (2 * 64_000 + 6)
+    assert len(report.groups) == MAX_GROUP_BYTES // (2 * 64_003)
     assert report.others == 600 - len(report.groups)
-
-
-def test_forgetting_known_masked_lines_changes_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aggregator_module, "_MAX_KNOWN_BYTES", 100)
-    some = [b"step %d took %d" % (10**a, 10**b) for a in range(6) for b in range(6)]
-    report = grouped(*(chunk([*some, b"done"]) for _ in range(5)))
-    assert counts(report) == {b"step # took #": 180, b"done": 5}
 
 
 class CallCounter:
@@ -237,7 +244,7 @@ def calls_of(aggregator: Aggregator, some: Chunk) -> int:
     counter = CallCounter()
     sys.setprofile(counter)
     try:
-        aggregator.add(some, 0.0)
+        aggregator.add([some], 0.0)
     finally:
         sys.setprofile(None)
     return counter.calls
@@ -249,7 +256,7 @@ def calls_of(aggregator: Aggregator, some: Chunk) -> int:
     ids=["equal", "varying numbers"],
 )
 def test_the_work_for_a_repetitive_chunk_does_not_grow_with_its_lines(make: Any) -> None:
-    few, many = Aggregator(3), Aggregator(3)
+    few, many = made(), made()
     small = calls_of(few, chunk([make(n) for n in range(20)]))
     large = calls_of(many, chunk([make(n) for n in range(20_000)]))
     assert large <= small + 10
@@ -261,23 +268,28 @@ def test_the_work_for_a_repetitive_chunk_does_not_grow_with_its_lines(make: Any)
 
 def by_the_book(chunks: Sequence[Chunk]) -> List[Tuple[Any, ...]]:
     """Line by line, as one would write it first."""
-    found: Dict[Tuple[OutputTarget, str, bytes], Group] = {}
-    for some in chunks:
-        for line in some.lines():
-            short = template(mask(line + b"\n")[0])
-            key = (some.target, some.info.job, short)
-            group: Optional[Group] = found.get(key)
-            if group is None:
-                group = found[key] = Group(some.target, short, line, some.info.job)
-            group.count += 1
-            group.differs |= line != group.text
-            group.ranks.add(some.info.rank)
+    table = TemplateTable()
+    of_lines = [
+        (some, line, table.ids(line + b"\n")[0]) for some in chunks for line in some.lines()
+    ]
+    found: Dict[Tuple[OutputTarget, str, int], Group] = {}
+    for row, (some, line, number) in enumerate(of_lines):
+        root = table.find(number)
+        key = (some.target, some.info.job, root)
+        group: Optional[Group] = found.get(key)
+        if group is None:
+            group = found[key] = Group(
+                some.target, some.info.job, root, line, row, row + 1, some.wall, some.wall
+            )
+        group.count += 1
+        group.differs |= line != group.text
+        group.ranks.add(some.info.rank)
     return [facts(group) for group in found.values()]
 
 
 def facts(group: Group) -> Tuple[Any, ...]:
     return (
-        group.target, group.job, group.template, group.text, group.count, group.differs,
+        group.target, group.job, group.text, group.first_row, group.count, group.differs,
         tuple(sorted(group.ranks)),
     )  # fmt: skip
 
@@ -310,7 +322,7 @@ def test_no_line_is_lost_in_a_storm_of_all_kinds() -> None:
     chunks = []
     for _ in range(30):
         some = [dice.choice(kinds) % dice.randrange(10**6) for _ in range(500)]
-        wanted.update(template(key) for key in mask(b"\n".join(some)))
+        wanted.update(line.partition(b" ")[0] for line in some)
         chunks.append(chunk(some, rank=dice.randrange(8)))
     report = grouped(*chunks)
-    assert {group.template: group.count for group in report.groups} == dict(wanted)
+    assert counts(report) == {word + b" <#>": count for word, count in wanted.items()}

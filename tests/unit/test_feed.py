@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import struct
 import tracemalloc
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -35,6 +37,12 @@ def append(store: LogStore, source: int, text: bytes, wall: float = 1.0) -> None
 Lines = Dict[int, str]
 
 
+def interleaves(pieces: List[str], text: str) -> bool:
+    """Whether a template's constants stand in a line in their order, from its start to its end."""
+    pattern = ".*?".join(re.escape(piece) for piece in pieces)
+    return len(text) >= 8192 or "\r" in text or re.fullmatch(pattern, text, re.DOTALL) is not None
+
+
 def unpack(message: Message) -> Tuple[Lines, List[Tuple[int, int]]]:
     """The rows of a message by number, and the ranges it skips; checks that it is whole."""
     content, payload = message
@@ -55,6 +63,13 @@ def unpack(message: Message) -> Tuple[Lines, List[Tuple[int, int]]]:
         assert first == at
         at = end
     assert at == content["end"]
+    ids = struct.unpack(f"<{len(lines)}I", payload[position:])
+    told = {telling[0]: telling for telling in content["templates"]}
+    if not content["live"]:
+        assert told.keys() >= {*ids} - {0}
+    for number, row in zip(ids, lines, strict=True):
+        if number in told:
+            assert interleaves(told[number][2], lines[row]), (told[number], lines[row])
     for skip in content["skips"]:
         told = sum(group[4] for group in skip["groups"]) + skip["others"]
         assert told == skip["end"] - skip["first"] == sum(cell[1] for cell in skip["cells"])
@@ -160,7 +175,9 @@ def test_what_is_too_much_is_skipped_but_for_the_newest_and_told_in_groups(
     assert skips == [(0, min(lines))]
     (skip,) = message.content["skips"]
     groups = {group[3]: group for group in skip["groups"]}
-    step = groups[f"step # of many, {'x' * 80}"]
+    step = groups[f"step 0 of many, {'x' * 80}"]
+    templates = {told[0]: told for told in message.content["templates"]}
+    assert templates[step[7]][2:4] == (["step ", f" of many, {'x' * 80}"], "#")
     assert step[4] + skip["others"] == skip["end"]
     assert step[5] == "0-1"
     assert step[6] == 1

@@ -7,7 +7,7 @@ import threading
 import time
 import tracemalloc
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Sequence, Tuple
 
 import pytest
 from hypothesis import given, settings
@@ -262,22 +262,23 @@ def test_the_file_has_no_name(tmp_path: Path) -> None:
 def test_a_disk_that_fails_costs_memory_and_no_line(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pwrite = os.pwrite
+    pwritev = os.pwritev
 
-    def full(fd: int, data: bytes, offset: int) -> int:
+    def full(fd: int, buffers: Sequence[bytes], offset: int) -> int:
         if fault == "refused":
             raise OSError(28, os.strerror(28))
-        return pwrite(fd, data[: len(data) // 2], offset)
+        data = b"".join(buffers)
+        return os.pwrite(fd, data[: len(data) // 2], offset)
 
     store = LogStore(memory_bytes=1, directory=str(tmp_path))
     put(store, b"first\n" * 3)
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "pwritev", full)
     for number in range(30):
         put(store, b"%d\n" % number)
     assert "spill" in store.trouble
     want = [b"first"] * 3 + [b"%d" % number for number in range(30)]
     assert texts(store) == want
-    monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "pwritev", pwritev)
     for number in range(30, 40):
         put(store, b"%d\n" % number)
     assert store.trouble == ""

@@ -5,18 +5,21 @@ import io
 import re
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
 import pytest
 
-from logmesh_ipy.aggregator import Aggregator, Report
+from logmesh_ipy.aggregator import Aggregator, Group, Report
 from logmesh_ipy.lines import LineFlag, LineMark
 from logmesh_ipy.model import LogMessage, OutputTarget, ProcInfo
 from logmesh_ipy.store import Chunk, LogStore, OpenLine
+from logmesh_ipy.template_table import TemplateTable
 from logmesh_ipy.views import plain as plain_module
-from logmesh_ipy.views.base import chunk_lines, group_prefix, line_prefix, marked_text, plural
+from logmesh_ipy.views.base import chunk_lines, line_prefix, marked_text, plural
 from logmesh_ipy.views.driver import ViewDriver
+from logmesh_ipy.views.group_text import group_prefix
 from logmesh_ipy.views.plain import (
     MAX_BYTES_PER_SEC,
     MAX_HTML_BYTES,
@@ -68,9 +71,8 @@ def open_line(text: bytes, rank: int = 0) -> OpenLine:
 
 
 def report_of(*chunks: Chunk) -> Report:
-    aggregator = Aggregator(3)
-    for each in chunks:
-        aggregator.add(each, 0.0)
+    aggregator = Aggregator(3, TemplateTable())
+    aggregator.add(chunks, 0.0)
     return aggregator.flush()[0]
 
 
@@ -89,8 +91,14 @@ def test_prefixes_say_who_and_how_often() -> None:
     assert line_prefix(source(3), OUT) == "[3]"
     assert line_prefix(source(3), ERR) == "[3 err]"
     assert line_prefix(source(3, job="job 1"), ERR) == "[3 job 1 err]"
-    assert group_prefix("0-3", "", OUT, 1) == "[0-3]"
-    assert group_prefix("0-3", "job 1", ERR, 1200) == "[0-3 job 1 err] 1,200\N{MULTIPLICATION SIGN}"
+    group = Group(OUT, "", 1, b"x", 0, 1, 1.0, 1.0, count=1, ranks={0, 1, 2, 3})
+    assert group_prefix(group, ()) == "[0-3]"
+    often = replace(group, target=ERR, job="job 1", count=1200)
+    assert group_prefix(often, ()) == "[0-3 job 1 err] 1,200\N{MULTIPLICATION SIGN}"
+    assert group_prefix(replace(group, ranks={0, 2}), range(3)) == "[0,2]"
+    most = replace(group, ranks={*range(128)} - {33, 66, 99})
+    assert group_prefix(most, range(128)) == "[all but 33,66,99]"
+    assert group_prefix(most, range(4, 128)) == "[0-32,34-65,67-98,100-127]"
     assert [plural(n, "line") for n in (0, 1, 2000)] == ["0 lines", "1 line", "2,000 lines"]
 
 
@@ -317,7 +325,7 @@ def test_groups_show_counts_ranks_and_the_windows_header(notebook: Notebook) -> 
     notebook.view.render(final=True)
     header, *rows = notebook.screen.text()
     assert re.fullmatch(r">>> Aggregated Logs \([-\d]+ [:\d]+, 3 lines\) >>>", header)
-    assert rows == ["[0-1] 2× step #", "[0] ok"]
+    assert rows == ["[0-1] 2× step <#>", "[0] ok"]
 
 
 def test_lines_and_groups_stand_in_the_order_in_which_they_were_given(notebook: Notebook) -> None:
@@ -900,7 +908,7 @@ def test_groups_are_printed_below_a_header_with_what_they_leave_out() -> None:
     view.groups(report_of(chunk([b"step 1", b"step 2"]), chunk([b"oh"], 1, ERR)))
     header, row = out.getvalue().splitlines()
     assert ", 3 lines) >>>" in header
-    assert row == "[0] 2× step #"
+    assert row == "[0] 2× step <#>"
     assert err.getvalue() == "[1 err] oh\n"
     view.groups(Report(1, (), 1.0, 1.0, 5, 5))
     assert out.getvalue().splitlines()[-1] == "5 lines of other kinds not shown here"
