@@ -19,7 +19,9 @@ __all__ = [
     "HostOptions",
     "MeshOptions",
     "check_count",
+    "check_grouping",
     "check_level",
+    "check_similarity",
     "check_timeout",
     "check_window",
     "from_environment",
@@ -91,6 +93,10 @@ class MeshOptions:
     flush_timeout_sec: float = 2.0
     start_timeout_sec: float = 60.0
     autoflush: bool = True
+    grouping: str = "similar"
+    """``similar``: lines that differ in their variable parts are a group; ``exact``: equal ones."""
+    similarity_threshold: Optional[float] = None
+    """How much of a line's words may differ within a group, 0 to 1; None: as is proven."""
     max_line_bytes: int = 64 << 10
     store_memory_bytes: int = 64 << 20
     host: HostOptions = field(default_factory=HostOptions)
@@ -101,6 +107,8 @@ class MeshOptions:
             ("window_sec", check_window(self.window_sec)),
             ("flush_timeout_sec", check_timeout(self.flush_timeout_sec, "flush_timeout_sec")),
             ("start_timeout_sec", check_timeout(self.start_timeout_sec, "start_timeout_sec")),
+            ("grouping", check_grouping(self.grouping)),
+            ("similarity_threshold", check_similarity(self.similarity_threshold)),
         ):
             object.__setattr__(self, name, checked)
         check_level(self.level)
@@ -147,6 +155,29 @@ def check_window(window: object) -> Optional[float]:
     if not 1 <= seconds < math.inf:
         raise OptionError(f"window is {window}; it must be 1 second or more, or none")
     return seconds
+
+
+def check_grouping(grouping: object) -> str:
+    """``similar`` or ``exact``."""
+    if grouping not in ("similar", "exact"):
+        raise OptionError(f"grouping is {grouping!r}; allowed are 'similar' (default) and 'exact'")
+    return str(grouping)
+
+
+def check_similarity(threshold: object) -> Optional[float]:
+    """A share of words from 0 to 1; None or ``none`` is the default."""
+    if threshold is None or (isinstance(threshold, str) and threshold.strip().lower() == "none"):
+        return None
+    try:
+        share = float(threshold) if isinstance(threshold, (int, float, str)) else math.nan
+    except (ValueError, OverflowError):
+        share = math.nan
+    if isinstance(threshold, bool) or not 0 <= share <= 1:
+        raise OptionError(
+            f"similarity_threshold is {threshold!r}; it must be a number from 0 (only numbers and "
+            "ids may differ) to 1, or none for the default"
+        )
+    return share
 
 
 def check_level(level: object) -> int:

@@ -166,6 +166,19 @@ def test_any_text_gives_ranks_of_the_mesh_or_an_option_error(text: str, size: in
     [
         ({"procs": 0}, "procs is 0"),
         ({"window_sec": 0.5}, r"window is 0\.5"),
+        (
+            {"grouping": "fuzzy"},
+            "grouping is 'fuzzy'; allowed are 'similar'",
+        ),
+        ({"grouping": None}, "grouping is None"),
+        (
+            {"similarity_threshold": 1.5},
+            "similarity_threshold is 1.5; it must be a number",
+        ),
+        ({"similarity_threshold": -0.1}, "none for the default"),
+        ({"similarity_threshold": "nan"}, "similarity_threshold is 'nan'"),
+        ({"similarity_threshold": "much"}, "similarity_threshold is 'much'"),
+        ({"similarity_threshold": True}, "similarity_threshold is True"),
         ({"level": 300}, "level is 300"),
         ({"flush_timeout_sec": 0}, "flush_timeout_sec is 0"),
         ({"start_timeout_sec": -1}, "start_timeout_sec is -1"),
@@ -208,6 +221,8 @@ def test_numbers_given_as_text_become_numbers() -> None:
     options = MeshOptions(procs="2", window_sec="3", flush_timeout_sec="1.5")  # type: ignore[arg-type]
     assert (options.procs, options.window_sec, options.flush_timeout_sec) == (2, 3.0, 1.5)
     assert MeshOptions(window_sec="none").window_sec is None  # type: ignore[arg-type]
+    shares = [MeshOptions(similarity_threshold=value) for value in (0, "0.25", 1, "none", None)]  # type: ignore[arg-type]
+    assert [options.similarity_threshold for options in shares] == [0.0, 0.25, 1.0, None, None]
 
 
 def test_host_options_travel_as_a_map_and_unknown_names_are_left_out() -> None:
