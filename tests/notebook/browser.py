@@ -7,6 +7,7 @@ JupyterLab extension does, and checks each message against it.
 from __future__ import annotations
 
 import json
+import struct
 import uuid
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
@@ -27,6 +28,7 @@ class SeenLine:
     seq: int
     text: str
     flags: int = 0
+    template: int = 0
 
 
 class Browser:
@@ -55,6 +57,7 @@ class Browser:
         self.arrived: Dict[int, float] = {}
         self.live_end: Optional[int] = None
         self._sources: Dict[int, List[Any]] = {}
+        self.templates: Dict[int, List[Any]] = {}
 
     def hear(self) -> Browser:
         """Take all that has been published since."""
@@ -116,6 +119,10 @@ class Browser:
             self.live_end = content["end"]
         for source in content["sources"]:
             self._sources[source[0]] = source
+        for telling in content["templates"]:
+            assert len(telling[2]) == (len(telling[3]) + 1 if telling[0] == telling[1] else 0)
+            self.templates[telling[0]] = telling
+        ids = self._ids(content, buffer)
         flags = {row: flag for row, flag, _ in content["marks"]}
         covered = [(skip["first"], skip["end"]) for skip in content["skips"]]
         position = 0
@@ -131,9 +138,9 @@ class Browser:
                 row = first_row + index
                 self.arrived.setdefault(row, at)
                 self.rows[row] = SeenLine(
-                    rank, target, cell, first_line + index, text, flags.get(row, 0)
+                    rank, target, cell, first_line + index, text, flags.get(row, 0), ids.pop()
                 )
-        assert position == len(buffer)
+        assert position == len(buffer) - 4 * sum(chunk[5] for chunk in content["chunks"])
         end = content["first"]
         for first, stop in sorted(covered):
             assert first == end, (content["first"], content["end"], covered)
@@ -144,6 +151,23 @@ class Browser:
             assert lines_of_cells == skip["end"] - skip["first"]
             assert sum(group[4] for group in skip["groups"]) + skip["others"] == lines_of_cells
         self.skips += content["skips"]
+
+    def _ids(self, content: Dict[str, Any], buffer: bytes) -> List[int]:
+        """The template of each line of a message, the last line's first; all have been told."""
+        lines = sum(chunk[5] for chunk in content["chunks"])
+        ids = list(struct.unpack(f"<{lines}I", buffer[len(buffer) - 4 * lines :]))
+        used = {*ids, *(group[7] for skip in content["skips"] for group in skip["groups"])}
+        # A page that has come in the middle may have missed what live messages told before.
+        if self.numbers[0] == 1 or not content["live"]:
+            assert used - {0} <= self.templates.keys()
+        return ids[::-1]
+
+    def group_of(self, line: SeenLine) -> List[Any]:
+        """The template that a line belongs to, as far as this page knows."""
+        telling = self.templates[line.template]
+        while telling[0] != telling[1]:
+            telling = self.templates[telling[1]]
+        return telling
 
     # --- asking -------------------------------------------------------------------------------
 

@@ -6,10 +6,11 @@ import json
 import statistics
 import sys
 import time
+from typing import Dict, List
 
 import pytest
 
-from tests.notebook.browser import Browser
+from tests.notebook.browser import Browser, SeenLine
 from tests.notebook.conftest import Kernel, KernelMaker
 from tests.support import wait_until
 
@@ -53,6 +54,44 @@ def test_the_lines_of_a_cell_arrive_before_its_receipt(kernels: KernelMaker) -> 
     states = {row[1]: (row[5], row[7]) for row in browser.procs.values()}
     assert set(states) == {0, 1}
     browser.until(lambda page: sum(row[7] for row in page.procs.values()) == 100)
+
+
+def test_lines_come_with_what_is_alike_and_a_group_s_values_can_be_asked_for(
+    kernels: KernelMaker,
+) -> None:
+    browser = start(kernels)
+    cell = browser.kernel.run(
+        "%%logmesh run\n"
+        "import os\n"
+        "rank = int(os.environ['RANK'])\n"
+        "for i in range(100): print(f'step {i} loss {i * 0.5 + rank} on cuda:{rank}')\n"
+        "print('loss nan')\nprint('WARNING: rank is late')\n"
+    )
+    number = next(iter(cell.displays))["application/vnd.logmesh.cell+json"]["cell"]
+    browser.until(lambda page: page.receipts and len(page.rows) == 204)
+    groups: Dict[int, List[SeenLine]] = {}
+    for line in browser.rows.values():
+        groups.setdefault(browser.group_of(line)[0], []).append(line)
+    assert sorted(map(len, groups.values())) == [2, 2, 200]
+    (steps,) = (group for group, lines in groups.items() if len(lines) == 200)
+    told = browser.templates[steps]
+    assert (told[2][0], told[2][1], told[3][:2]) == ("step ", " loss ", "##")
+    (late,) = (group for group, lines in groups.items() if "late" in lines[0].text)
+    assert browser.templates[late][4] == 30
+
+    reply = browser.answer(
+        "values", template=steps, target=1, job="", cell=number, first=0, end=204
+    )
+    assert (reply["ok"], reply["lines"]) == (True, 200)
+    step, loss = reply["values"][:2]
+    assert step[:3] == ["#", 200, 0]
+    assert step[4:6] == [49.5, 99]
+    assert loss == ["#", 200, 0, 0, 25.25, 50.5, 1]
+    for wrong in ({"template": -1}, {"target": 3}, {"first": "x"}):
+        asked = {"template": steps, "target": 1, "job": "", "cell": None, "first": 0, "end": 1}
+        refused = browser.answer("values", **{**asked, **wrong})
+        assert not refused["ok"]
+        assert refused["error"]
 
 
 def test_a_storm_is_told_within_the_bounds_and_can_be_paged_in(kernels: KernelMaker) -> None:
