@@ -5,21 +5,36 @@ splits them, decodes them, searches them, outside the interpreter lock; what the
 have in common is one value per chunk, repeated by ``take``. No loop here runs per line, but for
 the levels of those lines that may state one and differ in more than digits.
 
-This module imports pyarrow; ``logs`` imports this module when a selection is read.
+This module imports pyarrow, for ``log_search`` too; ``logs`` imports both when a selection is
+read.
 """
 
 from __future__ import annotations
 
+import codecs
 import functools
+import re
 import struct
 from itertools import accumulate
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
+from types import MappingProxyType
+from typing import (
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from .errors import OptionError
 from .lines import LineFlag, LineMark
-from .log_filter import UNSTATED_LEVEL, LogFilter
+from .log_filter import UNSTATED_LEVEL, LogFilter, TextPattern
 from .patterns import level_of, mask
-from .store import Chunk, Row
+from .store import ChunkHead, ChunkRun, Row
 
 try:
     import pyarrow as pa
@@ -32,7 +47,8 @@ except ModuleNotFoundError as error:
     ) from None
 
 __all__ = [
-    "SCHEMA", "LineBlock", "Names", "check_regex", "levels_of", "reader_of", "table_of",
+    "SCHEMA", "LineBlock", "Names", "check_regex", "level_signs", "levels_of", "literal_regex",
+    "pa", "pc", "reader_of", "table_of", "texts_of",
 ]  # fmt: skip
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
@@ -57,16 +73,26 @@ SCHEMA = pa.schema(
 """The columns of all tables of lines; ``logs.Logs`` tells what they mean."""
 
 _STREAMS = pa.array(["stdout", "stderr"], pa.string())
-_OFFSETS = struct.Struct("=qq")
+_OFFSET = struct.Struct("=q")
 
-# Every line whose level is known has one of these, in any case: the words (of which "err" and
-# "warn" stand in the names of exceptions), the signs of glog and TensorFlow, or an escape
-# sequence, which may stand in the middle of a word.
-_MAY_STATE = (
-    r"(?i:trace|debug|info|notice|warn|err|exception|crit|fatal|panic|systemexit)"
-    r"|\x1b|[IWEF]\d{4} \d\d:|: [IWEF] "
+# Every line whose level is known has one of the signs of that level: a word in any case ("err"
+# and "warn" stand in the names of exceptions), or the sign of glog or TensorFlow; or it has an
+# escape sequence, which may stand in the middle of a word.
+_LEVEL_SIGNS: Mapping[int, str] = MappingProxyType(
+    {
+        10: "(?i:trace|debug)",
+        20: r"(?i:info|notice)|I\d{4} \d\d:|: I ",
+        30: r"(?i:warn)|W\d{4} \d\d:|: W ",
+        40: r"(?i:err|exception|traceback|systemexit)|E\d{4} \d\d:|: E ",
+        50: r"(?i:crit|fatal|panic)|F\d{4} \d\d:|: F ",
+    }
 )
+_ANY_SIGN = "|".join([*_LEVEL_SIGNS.values(), r"\x1b"])
 _HEAD_BYTES = 256  # what level_of looks at
+_HEADS = 4096
+_DECODE_BYTES = 16 << 10
+_MAX_LITERAL_CHARS = 500
+_SPECIAL = re.compile(r"[^0-9A-Za-z_\x80-\U0010ffff]")
 _level_of = functools.lru_cache(maxsize=10_000)(level_of)
 
 
@@ -88,29 +114,23 @@ class Names:
 class LineBlock:
     """The lines of some chunks, or those of them that were kept. Immutable."""
 
-    __slots__ = ("_chunk_of", "_place", "_raw", "_starts", "chunks", "text")
+    __slots__ = ("_levels", "_place", "_raw", "_starts", "chunks", "text")
 
-    def __init__(self, chunks: Sequence[Chunk]) -> None:
-        self.chunks: Tuple[Chunk, ...] = tuple(chunks)
+    def __init__(self, chunks: Sequence[ChunkHead], texts: pa.Array) -> None:
+        """``texts``: of each chunk, see :func:`texts_of`; as large_string if all is UTF-8."""
+        self.chunks: Tuple[ChunkHead, ...] = tuple(chunks)
         """At least one."""
-        ends = list(accumulate(chunk.count for chunk in self.chunks))
-        self._starts = [0, *ends[:-1]]
-        runs = pa.RunEndEncodedArray.from_arrays(
-            pa.array(ends, pa.int32()), pa.arange(0, len(ends)).cast(pa.int32())
-        )
-        self._chunk_of = pc.run_end_decode(runs)
-        self._place = pa.arange(0, ends[-1])
-        data = b"".join([chunk.data for chunk in self.chunks])
-        lines = _split(data)
+        starts = list(accumulate([chunk.count for chunk in self.chunks], initial=0))
+        self._place = pa.arange(0, starts.pop())
+        self._starts = starts
+        self._levels: Optional[pa.Array] = None
+        whole = _joined(texts)
         self._raw: Optional[pa.Array] = None
-        try:
-            self.text: pa.Array = lines.cast(pa.large_string())
-            """The lines as text: bytes that are not UTF-8 read ``\\xNN``."""
-        except pa.ArrowInvalid:
-            self._raw = lines
-            # A newline is never within a character, so all lines can be decoded as one.
-            escaped = data.decode("utf-8", "backslashreplace").encode()
-            self.text = _split(escaped).cast(pa.large_string())
+        if whole.type == pa.large_binary():
+            self._raw = _split(whole)
+            whole = _escaped(whole)
+        self.text: pa.Array = _split(whole)
+        """The lines as text: bytes that are not UTF-8 read ``\\xNN``."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -142,12 +162,22 @@ class LineBlock:
             row = self.row
             block = block.keep(pc.and_(pc.greater_equal(row, first_row), pc.less(row, end_row)))
         for pattern in wanted.patterns:
-            search = pc.match_substring_regex if pattern.regex else pc.match_substring
-            block = block.keep(search(block.text, pattern=pattern.text))
-        if wanted.level:
-            levels = pc.fill_null(block.levels(), UNSTATED_LEVEL)
-            block = block.keep(pc.greater_equal(levels, wanted.level))
-        return block
+            if len(block):
+                block = block.keep(_search(block.text, pattern))
+        return block.of_level(wanted.level) if wanted.level and len(block) else block
+
+    def of_level(self, least: int) -> LineBlock:
+        """The lines of that level or more; only those are looked at that may decide it."""
+        if least > UNSTATED_LEVEL:
+            block = self.keep(pc.match_substring_regex(self.text, pattern=level_signs(least)))
+            return block.keep(pc.fill_null(pc.greater_equal(block.levels(), least), False))
+        lower = [signs for level, signs in _LEVEL_SIGNS.items() if level < least]
+        if not lower:
+            return self
+        may = pc.match_substring_regex(self.text, pattern="|".join([*lower, r"\x1b"]))
+        levels = levels_of(self.raw.filter(may))
+        stays = pc.fill_null(pc.greater_equal(levels, least), True)
+        return self.keep(pc.replace_with_mask(pc.invert(may), may, stays))
 
     def batch(self, hosts: Names, jobs: Names) -> pa.RecordBatch:
         """The lines in the columns of ``SCHEMA``; the names gather in ``hosts`` and ``jobs``."""
@@ -176,11 +206,11 @@ class LineBlock:
         ]
         return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
-    def lines(self) -> Iterator[Tuple[Chunk, int, bytes]]:
+    def lines(self) -> Iterator[Tuple[ChunkHead, int, bytes]]:
         """Each line as (its chunk, its number within the chunk, its bytes)."""
         chunks, starts = self.chunks, self._starts
         for number, place, text in zip(
-            self._chunk_of.to_pylist(), self._place.to_pylist(), self.raw.to_pylist(), strict=True
+            self._chunk_of().to_pylist(), self._place.to_pylist(), self.raw.to_pylist(), strict=True
         ):
             yield chunks[number], place - starts[number], text
 
@@ -197,25 +227,41 @@ class LineBlock:
 
     def ranks(self) -> Set[int]:
         """Whose lines these are."""
-        return {self.chunks[number].info.rank for number in self._chunk_of.unique().to_pylist()}
+        return {self.chunks[number].info.rank for number in self._chunk_of().unique().to_pylist()}
+
+    def with_levels(self) -> LineBlock:
+        """These lines, with their levels found now rather than when they are asked for."""
+        self.levels()
+        return self
 
     def levels(self) -> pa.Array:
-        """See :func:`levels_of`."""
-        return levels_of(self.raw)
+        """See :func:`levels_of`; they are looked for once."""
+        if self._levels is None:
+            self._levels = levels_of(self.raw)
+        return self._levels
 
     def _cut(self, cut: Callable[[pa.Array], pa.Array]) -> LineBlock:
         made = object.__new__(LineBlock)
         made.chunks = self.chunks
         made._starts = self._starts
-        made._chunk_of = cut(self._chunk_of)
         made._place = cut(self._place)
+        made._levels = None if self._levels is None else cut(self._levels)
         made._raw = None if self._raw is None else cut(self._raw)
         made.text = cut(self.text)
         return made
 
+    def _chunk_of(self) -> pa.Array:
+        """The number of each line's chunk."""
+        ends = [start + c.count for start, c in zip(self._starts, self.chunks, strict=True)]
+        runs = pa.RunEndEncodedArray.from_arrays(
+            pa.array(ends, pa.int32()), pa.arange(0, len(ends)).cast(pa.int32())
+        )
+        every = pc.run_end_decode(runs)
+        return every if len(self) == len(every) else every.take(self._place)
+
     def _each(self, values: List[int], kind: pa.DataType) -> pa.Array:
         """One value per chunk, as one per line."""
-        return pa.array(values, kind).take(self._chunk_of)
+        return pa.array(values, kind).take(self._chunk_of())
 
     def _marks(self) -> Dict[int, LineMark]:
         """The special lines by their place among all lines of the chunks."""
@@ -240,13 +286,25 @@ class LineBlock:
 def levels_of(lines: pa.Array) -> pa.Array:
     """``level_of`` each line (large_binary), as int8; null where it states none."""
     unstated = pa.nulls(len(lines), pa.int8())
-    may = pc.match_substring_regex(lines, pattern=_MAY_STATE)
-    heads = pc.binary_slice(lines.filter(may), 0, _HEAD_BYTES).to_pylist()
-    if not heads:
-        return unstated
-    # Digits do not change a level: lines that differ in nothing else are looked at once.
-    masked = mask(b"\n".join(heads) + b"\n")
-    return pc.replace_with_mask(unstated, may, pa.array(map(_level_of, masked), pa.int8()))
+    may = pc.match_substring_regex(lines, pattern=_ANY_SIGN)
+    heads = pc.binary_slice(lines.filter(may), 0, _HEAD_BYTES)
+    levels: List[Optional[int]] = []
+    for start in range(0, len(heads), _HEADS):  # the interpreter lock is held for some at a time
+        some = heads.slice(start, _HEADS).to_pylist()
+        # Digits do not change a level: lines that differ in nothing else are looked at once.
+        levels += map(_level_of, mask(b"\n".join(some) + b"\n"))
+    return pc.replace_with_mask(unstated, may, pa.array(levels, pa.int8())) if levels else unstated
+
+
+def level_signs(least: int) -> str:
+    """A regular expression that is found in each line whose level is at least that."""
+    signs = [signs for level, signs in _LEVEL_SIGNS.items() if level >= least]
+    return "|".join([*signs, r"\x1b"])
+
+
+def literal_regex(text: str) -> str:
+    """A regular expression for a text, or for the beginning of a long one."""
+    return _SPECIAL.sub(lambda found: f"\\x{ord(found[0]):02x}", text[:_MAX_LITERAL_CHARS])
 
 
 def table_of(batches: Iterable[pa.RecordBatch]) -> pa.Table:
@@ -271,10 +329,54 @@ def check_regex(pattern: str) -> None:
         ) from None
 
 
-def _split(data: bytes) -> pa.Array:
-    r"""The lines of ``data``, each closed by ``\n``, as large_binary."""
-    bounds = pa.py_buffer(_OFFSETS.pack(0, len(data) - 1))
-    whole = pa.LargeBinaryArray.from_buffers(
-        pa.large_binary(), 1, [None, bounds, pa.py_buffer(data)]
+def texts_of(run: ChunkRun) -> pa.Array:
+    """The lines of each chunk, each closed by a newline, as one large_binary; none is copied."""
+    ends = list(accumulate([head.size for head in run.heads], initial=0))
+    offsets = pa.py_buffer(struct.pack(f"={len(ends)}q", *ends))
+    buffers = [None, offsets, pa.py_buffer(run.data)]
+    return pa.Array.from_buffers(pa.large_binary(), len(run.heads), buffers)
+
+
+def _joined(texts: pa.Array) -> pa.Array:
+    """All texts as one, without the last newline; nothing is copied."""
+    _, offsets, data = texts.buffers()
+    (start,) = _OFFSET.unpack_from(offsets, _OFFSET.size * texts.offset)
+    (end,) = _OFFSET.unpack_from(offsets, _OFFSET.size * (texts.offset + len(texts)))
+    return _one(texts.type, data, start, end - 1)
+
+
+def _one(kind: pa.DataType, data: pa.Buffer, start: int, end: int) -> pa.Array:
+    """What lies there as the only element of an array."""
+    return pa.Array.from_buffers(
+        kind, 1, [None, pa.py_buffer(struct.pack("=2q", start, end)), data]
     )
+
+
+def _split(whole: pa.Array) -> pa.Array:
+    """The lines of what is the only element of an array."""
     return pc.split_pattern(whole, pattern=b"\n").flatten()
+
+
+def _search(lines: pa.Array, pattern: TextPattern) -> pa.Array:
+    """Whether each line (large_string) has the text or a match."""
+    if pattern.regex:
+        return pc.match_substring_regex(lines, pattern=pattern.text)
+    if len(pattern.text) > _MAX_LITERAL_CHARS:
+        return pc.match_substring(lines, pattern=pattern.text)
+    # RE2 finds a plain text several times as fast as Arrow's own search for it.
+    return pc.match_substring_regex(lines, pattern=literal_regex(pattern.text))
+
+
+def _escaped(whole: pa.Array) -> pa.Array:
+    r"""As text, with ``\xNN`` for each byte that is not UTF-8.
+
+    A piece at a time, since this is slow and holds the interpreter lock.
+    """
+    data = memoryview(whole[0].as_buffer())
+    decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
+    pieces = [
+        decode(bytes(data[at : at + _DECODE_BYTES])).encode()
+        for at in range(0, len(data), _DECODE_BYTES)
+    ]
+    text = b"".join([*pieces, decode(b"", final=True).encode()])
+    return _one(pa.large_string(), pa.py_buffer(text), 0, len(text))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Iterable, Iterator, List
 from .log_summary import source_prefix
 from .patterns import level_name
 from .sanitize import to_text
-from .store import Chunk
+from .store import ChunkHead
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,7 +71,7 @@ def _objects(block: LineBlock) -> Iterator[str]:
         yield f'{beginnings[id(chunk)]}, "level": {name}, "text": {shown}, "seq": {seq}}}\n'
 
 
-def _beginning(chunk: Chunk) -> str:
+def _beginning(chunk: ChunkHead) -> str:
     """The fields that a chunk's lines have in common, up to where their own follow."""
     # A host's clock may be anywhere, a calendar begins with its year 1.
     moment = datetime.fromtimestamp(max(chunk.wall, 0.0), tz=timezone.utc)

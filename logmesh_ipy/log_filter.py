@@ -15,7 +15,7 @@ from .config import parse_ranks
 from .errors import OptionError
 from .model import STREAMS, OutputTarget, fold_ranks
 from .patterns import level_name
-from .store import Chunk
+from .store import ChunkHead
 
 __all__ = [
     "UNSTATED_LEVEL",
@@ -92,7 +92,7 @@ class LogFilter:
         """Whether nothing but the numbers of rows is asked for."""
         return self == LogFilter(first_row=self.first_row, end_row=self.end_row)
 
-    def takes(self, chunk: Chunk) -> bool:
+    def takes(self, chunk: ChunkHead) -> bool:
         """Whether the chunk's lines are meant, as far as all of them have it in common."""
         info = chunk.info
         return (

@@ -73,7 +73,7 @@ class LogSummary:
         missing = _LAST_LINES - len(self._last)
         last: Deque[Row] = deque(maxlen=missing)
         for block in blocks:
-            self._seen_bytes += sum(len(chunk.data) for chunk in block.chunks)
+            self._seen_bytes += sum(chunk.size for chunk in block.chunks)
             self._seen_lines += len(block)
             self._ranks |= block.ranks()
             self._levels.update(level for level in block.levels().to_pylist() if level is not None)

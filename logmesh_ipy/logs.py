@@ -14,6 +14,7 @@ import importlib
 import operator
 import os
 from io import BytesIO
+from itertools import chain
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -21,12 +22,14 @@ from typing import (
     Callable,
     Dict,
     FrozenSet,
+    Generator,
     Iterator,
     List,
     Optional,
     Sequence,
     SupportsIndex,
     Tuple,
+    TypeVar,
     Union,
     overload,
 )
@@ -45,8 +48,9 @@ from .log_filter import (
     check_time,
 )
 from .log_summary import LogSummary
+from .log_workers import LogTask, in_order
 from .patterns import parse_level
-from .store import Chunk, LogStore, Row
+from .store import ChunkRun, LogStore, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,9 +60,9 @@ if TYPE_CHECKING:
 __all__ = ["Logs"]
 
 _READ_ROWS = 1 << 17
-_READ_BYTES = 8 << 20
 _FIRST_STEP_BACK = 256
 
+R = TypeVar("R")
 Sources = Callable[[], Optional[FrozenSet[int]]]
 
 
@@ -178,31 +182,29 @@ class Logs:
     # --- lines --------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        first, end = self._span()
-        if self._filter.by_line:
-            return sum(len(block) for block in self._blocks(first, end))
-        return sum(
-            min(end, chunk.first_row + chunk.count) - max(first, chunk.first_row)
-            for chunks in self._chunks(first, end)
-            for chunk in chunks
-        )
+        return sum(self._counts())
 
     def __bool__(self) -> bool:
-        return any(True for _ in self._blocks(*self._span()))
+        return any(self._counts())
 
     def __iter__(self) -> Iterator[Row]:
         for block in self._blocks(*self._span()):
             yield from block.rows()
 
+    def count(self) -> LogTask[int]:
+        """``len`` that nothing waits for: ``await logs.count()``, or ``.get(timeout)``."""
+        return LogTask(self._counts(), sum)
+
+    def collect(self) -> LogTask[pa.Table]:
+        """``to_arrow`` that nothing waits for: ``table = await logs.collect()``."""
+        return LogTask(self._some_batches(), _table)
+
     # --- tables -------------------------------------------------------------------------------
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         """The table in pieces, each of at most some ten megabytes and never empty."""
-        from .log_columns import Names
-
-        hosts, jobs = Names(), Names()
-        for block in self._blocks(*self._span()):
-            yield block.batch(hosts, jobs)
+        for batches in self._some_batches():
+            yield from batches
 
     def to_reader(self) -> pa.RecordBatchReader:
         """The table as a stream of Arrow that is read as it is made."""
@@ -303,30 +305,63 @@ class Logs:
             end = min(end, self._filter.end_row)
         return min(self._filter.first_row, end), end
 
-    def _chunks(self, first: int, end: int) -> Iterator[List[Chunk]]:
-        """The chunks meant that hold rows from ``first`` to below ``end``, some at a time."""
-        sources = self._sources()
+    def _runs(self, first: int, end: int) -> Iterator[ChunkRun]:
+        """All chunks that hold rows from ``first`` to below ``end``, some megabytes at a time."""
         while first < end:
-            found = self._store.read(first, min(_READ_ROWS, end - first), _READ_BYTES)
-            if not found or found[0].first_row > first:
+            run = self._store.read_run(first, min(_READ_ROWS, end - first))
+            if not run.heads or run.heads[0].first_row > first:
                 raise MeshStateError("the lines are gone: their store was closed")
-            first = found[-1].first_row + found[-1].count
-            chosen = [
-                chunk
-                for chunk in found
-                if (sources is None or chunk.info.proc in sources) and self._filter.takes(chunk)
-            ]
-            if chosen:
-                yield chosen
+            first = run.heads[-1].first_row + run.heads[-1].count
+            yield run
+
+    def _found(
+        self, first: int, end: int, make: Callable[[LineBlock], R]
+    ) -> Generator[List[R], None, None]:
+        """``make`` of the lines meant from row ``first`` to below ``end``, some or none at a time.
+
+        ``make`` is called in any thread.
+        """
+        from .log_search import LogSearch
+
+        search = LogSearch(self._filter, self._sources())
+
+        def work(run: ChunkRun) -> List[R]:
+            return [make(block) for block in search.blocks(run, first, end)]
+
+        return in_order(work, self._runs(first, end))
 
     def _blocks(self, first: int, end: int) -> Iterator[LineBlock]:
         """The lines meant from row ``first`` to below ``end``, some at a time."""
-        from .log_columns import LineBlock
+        for blocks in self._found(first, end, lambda block: block):
+            yield from blocks
 
-        for chunks in self._chunks(first, end):
-            block = LineBlock(chunks).meeting(self._filter, first, end)
-            if len(block):
-                yield block
+    def _counts(self) -> Generator[int, None, None]:
+        """How many lines are meant, in parts."""
+        first, end = self._span()
+        if self._filter.by_line:
+            for counts in self._found(first, end, len):
+                yield sum(counts)
+            return
+        for spans in self._spans(first, end):
+            yield sum(stop - start for start, stop in spans)
+
+    def _spans(self, first: int, end: int) -> Iterator[List[Tuple[int, int]]]:
+        """The rows meant, from and to below, where no line has to be looked at; some at a time."""
+        sources = self._sources()
+        for run in self._runs(first, end):
+            yield [
+                (max(first, head.first_row), min(end, head.first_row + head.count))
+                for head in run.heads
+                if (sources is None or head.info.proc in sources) and self._filter.takes(head)
+            ]
+
+    def _some_batches(self) -> Generator[List[pa.RecordBatch], None, None]:
+        """The table in pieces, some or none at a time."""
+        from .log_columns import LineBlock, Names
+
+        hosts, jobs = Names(), Names()
+        for blocks in self._found(*self._span(), LineBlock.with_levels):
+            yield [block.batch(hosts, jobs) for block in blocks]
 
     def _backwards(self, first: int, end: int) -> Iterator[Tuple[int, Iterator[LineBlock]]]:
         """(how many rows, the lines meant in them): of the last, of those before, and so on."""
@@ -339,11 +374,17 @@ class Logs:
 
     def _row_at(self, number: int, first: int, end: int) -> Optional[int]:
         """The row of the selection's line ``number`` (negative: from the end); None: not there."""
-        if number >= 0:
+        if number >= 0 and self._filter.by_line:
             for block in self._blocks(first, end):
                 if number < len(block):
                     return int(block.row[number].as_py())
                 number -= len(block)
+            return None
+        if number >= 0:
+            for start, stop in chain.from_iterable(self._spans(first, end)):
+                if number < stop - start:
+                    return start + number
+                number -= stop - start
             return None
         for _, blocks in self._backwards(first, end):
             for row in reversed([block.row for block in blocks]):
@@ -359,6 +400,12 @@ class Logs:
         if row is not None:
             return row
         return first if wanted < 0 else end
+
+
+def _table(batches: Iterator[List[pa.RecordBatch]]) -> pa.Table:
+    from .log_columns import table_of
+
+    return table_of(chain.from_iterable(batches))
 
 
 def _need(package: str, what: str) -> Any:

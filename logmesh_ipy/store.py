@@ -17,19 +17,18 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 import tempfile
 import threading
-from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from .lines import DEFAULT_MAX_LINE_BYTES, LineFlag, LineMark, Lines, LineSplitter
+from .chunks import Chunk, ChunkHead, ChunkPacker, ChunkRun, head_of
+from .lines import DEFAULT_MAX_LINE_BYTES, LineFlag, Lines, LineSplitter
 from .model import LogMessage, OutputTarget, ProcInfo
 from .template_table import TemplateTable
 
-__all__ = ["CellSpan", "Chunk", "LogStore", "OpenLine", "Row"]
+__all__ = ["CellSpan", "Chunk", "ChunkHead", "ChunkRun", "LogStore", "OpenLine", "Row"]
 
 _BLOCK_BYTES = 4 << 20
 _BLOCK_CHUNKS = 4096
@@ -37,34 +36,6 @@ _CHUNK_BYTES = 384  # what a Chunk takes in memory beside its lines
 _MARK_BYTES = 128
 _MAX_VECTORS = 1024  # IOV_MAX of Linux
 _PLAIN = LineFlag(0)
-_CHUNK = struct.Struct("=IBqIQQddI")
-_MARK = struct.Struct("=IIQ")
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """``count`` lines of one stream. ``data`` holds them, each closed by a newline.
-
-    ``first_row`` numbers its first line among all, ``first_line`` among its stream's. ``wall``
-    and ``mono`` are the host's times of the batch that completed the lines.
-    """
-
-    info: ProcInfo
-    target: OutputTarget
-    cell: int
-    first_row: int
-    first_line: int
-    count: int
-    wall: float
-    mono: float
-    data: bytes
-    marks: Tuple[LineMark, ...] = ()
-
-    def lines(self) -> List[bytes]:
-        """Its lines, without newlines."""
-        lines = self.data.split(b"\n")
-        lines.pop()
-        return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +125,7 @@ class LogStore:
         self._oldest_in_memory = 0
         self._fd: Optional[int] = None
         self._file_bytes = 0
-        self._infos: List[ProcInfo] = []
-        self._info_numbers: Dict[ProcInfo, int] = {}
+        self._packer = ChunkPacker()
         self._unpacked: Tuple[int, List[Chunk]] = (-1, [])
         self._cells: Dict[int, CellSpan] = {}
         self._listeners: List[Callable[[], None]] = []
@@ -277,6 +247,32 @@ class LogStore:
                             return found
             return found
 
+    def read_run(self, first_row: int, max_rows: int) -> ChunkRun:
+        """Chunks side by side that hold the rows from ``first_row`` on, as ``read`` cuts them.
+
+        Some megabytes at most, which may be fewer than ``max_rows``; none if there is no such row
+        or the store was closed. What lies in the file is not kept in memory, nor made to chunks.
+        """
+        with self._lock:
+            block = self._blocks[max(0, bisect_right(self._blocks, first_row, key=_first_row) - 1)]
+            chunks = None if block.chunks is None else list(block.chunks)
+            packed = b"" if block.place is None else self._packed(block.place)
+        last = first_row + max_rows
+        if chunks is None:
+            heads, position = self._packer.heads(packed, block.first_row)
+        else:
+            chunks = [c for c in chunks if c.first_row + c.count > first_row and c.first_row < last]
+            heads, position = [head_of(chunk) for chunk in chunks], 0
+        chosen = [h for h in heads if h.first_row + h.count > first_row and h.first_row < last]
+        if chunks is not None:
+            return ChunkRun(chosen, b"".join([chunk.data for chunk in chunks]))
+        for head in heads:
+            if head.first_row + head.count > first_row:
+                break
+            position += head.size
+        size = sum([head.size for head in chosen])
+        return ChunkRun(chosen, memoryview(packed)[position : position + size])
+
     def lines(self, first_row: int = 0) -> Iterator[Row]:
         """Rows one by one, from ``first_row`` to the last there is now."""
         last = self.rows
@@ -358,7 +354,7 @@ class LogStore:
                 return
             block = self._blocks[self._oldest_in_memory]
             assert block.chunks is not None
-            parts = self._pack(block.chunks)
+            parts = self._packer.pack(block.chunks)
             size = sum(map(len, parts))
             try:
                 if self._fd is None:
@@ -381,31 +377,19 @@ class LogStore:
             return block.chunks
         if self._unpacked[0] == block.first_row:
             return self._unpacked[1]
-        assert self._fd is not None
         assert block.place is not None
-        offset, size = block.place
+        packed = self._packed(block.place)
+        self._unpacked = (block.first_row, self._packer.unpack(packed, block.first_row))
+        return self._unpacked[1]
+
+    def _packed(self, place: Tuple[int, int]) -> bytes:
+        """What the file has of a block."""
+        assert self._fd is not None
+        offset, size = place
         packed = os.pread(self._fd, size, offset)
         if len(packed) != size:
             raise OSError(errno.EIO, f"the store's file lost {size - len(packed)} bytes")
-        self._unpacked = (block.first_row, _unpack(packed, block.first_row, self._infos))
-        return self._unpacked[1]
-
-    def _pack(self, chunks: List[Chunk]) -> List[bytes]:
-        """u32 chunk count, chunk headers, then marks, then data. The data are not copied."""
-        parts: List[bytes] = [struct.pack("=I", len(chunks))]
-        marks: List[bytes] = []
-        for chunk in chunks:
-            info = self._info_numbers.get(chunk.info)
-            if info is None:
-                info = self._info_numbers[chunk.info] = len(self._infos)
-                self._infos.append(chunk.info)
-            header = (
-                info, chunk.target, chunk.cell, chunk.count, chunk.first_line, len(chunk.data),
-                chunk.wall, chunk.mono, len(chunk.marks),
-            )  # fmt: skip
-            parts.append(_CHUNK.pack(*header))
-            marks += [_MARK.pack(mark.index, mark.flags, mark.true_bytes) for mark in chunk.marks]
-        return [b"".join(parts + marks), *[chunk.data for chunk in chunks]]
+        return packed
 
     def _tell(self) -> None:
         for listener in tuple(self._listeners):
@@ -424,31 +408,3 @@ def _write(fd: int, parts: List[bytes], place: int) -> None:
         if os.pwritev(fd, some, place) != size:
             raise OSError(errno.ENOSPC, "the disk took a part only")
         place += size
-
-
-def _unpack(packed: bytes, first_row: int, infos: List[ProcInfo]) -> List[Chunk]:
-    (count,) = struct.unpack_from("=I", packed)
-    headers = [_CHUNK.unpack_from(packed, 4 + _CHUNK.size * number) for number in range(count)]
-    position = 4 + _CHUNK.size * count
-    marks_at = array("Q")
-    for header in headers:
-        marks_at.append(position)
-        position += header[8] * _MARK.size
-    chunks: List[Chunk] = []
-    for header, at in zip(headers, marks_at, strict=True):
-        info, target, cell, lines, first_line, size, wall, mono, mark_count = header
-        marks = tuple(
-            LineMark(index, LineFlag(flags), true_bytes)
-            for index, flags, true_bytes in _MARK.iter_unpack(
-                packed[at : at + mark_count * _MARK.size]
-            )
-        )
-        data = packed[position : position + size]
-        chunk = Chunk(
-            infos[info], OutputTarget(target), cell, first_row, first_line, lines, wall, mono,
-            data, marks,
-        )  # fmt: skip
-        chunks.append(chunk)
-        position += size
-        first_row += lines
-    return chunks

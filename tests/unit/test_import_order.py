@@ -16,16 +16,16 @@ PACKAGE = "logmesh_ipy"
 
 FLOORS: Dict[int, str] = {
     0: "_version clock config errors model",
-    1: "barrier clusters frames grouping handshake levels lines literals masks patterns sanitize "
-    "sequence templates verdicts wire",
+    1: "barrier clusters evidence frames grouping handshake levels lines literals masks patterns "
+    "phrases sanitize sequence templates verdicts wire",
     2: "channel procs rpc spool uplink",
     3: "actor file_appender log_client_actor log_forward_actor logger_runtime_actor stream_fwder",
     4: "bootstrap forkserver managed_proc proc runner",
     5: "engines engines/base engines/dask engines/ipyparallel engines/local engines/ray "
     "engines/ssh",
-    6: "aggregator host instance job log_columns log_files log_filter log_search log_summary "
-    "log_workers logs loop mesh ranks remote_code remote_proc slot_values "
-    "store template_table",
+    6: "aggregator chunks host instance job log_columns log_files log_filter log_search "
+    "log_summary log_workers logs loop mesh ranks remote_code remote_proc slot_values store "
+    "template_table",
     7: "client views views/base views/comms views/cut views/default views/driver views/feed "
     "views/group_text views/panel views/plain views/skips views/terminal views/told views/widget",
     8: "__init__ __main__ cell_flush cli extension magics notebook_panel session settings status",

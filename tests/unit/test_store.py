@@ -399,3 +399,22 @@ def test_readers_in_other_threads_see_every_row_once_while_lines_arrive(tmp_path
 def test_a_chunk_gives_its_lines_without_newlines() -> None:
     chunk = Chunk(INFOS[0], OUT, 0, 0, 0, 3, 0.0, 0.0, b"a\n\nb\r\n")
     assert chunk.lines() == [b"a", b"", b"b\r"]
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("memory_bytes", [1, 1 << 20])
+def test_a_run_has_what_the_chunks_have_side_by_side(tmp_path: Path, memory_bytes: int) -> None:
+    store = LogStore(memory_bytes=memory_bytes, directory=str(tmp_path), max_line_bytes=9)
+    for number in range(40):
+        put(store, b"%d\nlonger than it may be\n%d" % (number, number), INFOS[number % 3])
+    for first in range(store.rows):
+        run = store.read_run(first, 4)
+        chunks = store.read(first, 4)[: len(run.heads)]
+        assert run.heads
+        assert bytes(run.data) == b"".join(chunk.data for chunk in chunks)
+        assert [(*dataclasses.astuple(head)[:8], head.marks, head.size) for head in run.heads] == [
+            (*dataclasses.astuple(c)[:8], c.marks, len(c.data)) for c in chunks
+        ]
+    assert store.read_run(store.rows, 4).heads == []
+    store.close()
+    assert store.read_run(0, 4).heads == []
