@@ -10,6 +10,7 @@ below them, and the session's directory is removed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import shutil
@@ -25,6 +26,7 @@ from .channel import Connection, dial, is_served
 from .config import HostOptions
 from .errors import LogMeshError
 from .file_appender import check_directory
+from .forkserver import ForkServer, ForkServerLostError
 from .handshake import Role
 from .managed_proc import ManagedProc
 from .model import BOOTSTRAP_LOG_CHANNEL, STREAMS, OutputTarget
@@ -40,6 +42,12 @@ _STARTING_SEC = 10.0
 _TEE_BYTES = 4 << 20
 _LAST_SEC = 0.5
 _KEPT_COMMANDS = 256
+_FORK_SERVER_SEC = 30.0
+_FILES_OF_ALL = 64
+_FILES_PER_PROC = 4
+"""Its pipes, and a connection to its log channel for each."""
+_FILES_PER_COMMAND = 10
+"""Its pipes, and its forwarder, which is here: three connections with both ends, two sockets."""
 
 
 class _Tee:
@@ -108,9 +116,11 @@ class BootstrapProcManager:
         self._stopping = asyncio.Event()
         self._orphan = False
         self._started_at = 0.0
+        self._max_files = 0
         self._beats = 0.0
         self._responder: Optional[Responder] = None
         self._parent: Optional[int] = config.get("parent")
+        self._fork_server: Optional[ForkServer] = None
         self._tees: Dict[OutputTarget, _Tee] = (
             {target: _Tee(int(target)) for target in STREAMS} if self._options.tee else {}
         )
@@ -119,7 +129,7 @@ class BootstrapProcManager:
         """Serve until the client goes or says stop; then leave nothing behind."""
         loop = asyncio.get_running_loop()
         procs.become_subreaper()
-        procs.raise_file_limit()
+        self._max_files = procs.raise_file_limit()
         if self._options.files:
             check_directory(self._options.files)
         self._reaper.start()
@@ -140,6 +150,8 @@ class BootstrapProcManager:
                 managed.close()
             for tee in self._tees.values():
                 tee.close()
+            if self._fork_server is not None:
+                self._fork_server.close()
             shutil.rmtree(self._directory, ignore_errors=True)
             if self._orphan and await self._kernel_ended():
                 shutil.rmtree(self._session_directory, ignore_errors=True)
@@ -179,7 +191,7 @@ class BootstrapProcManager:
 
     # --- what the client asks -----------------------------------------------------------------
 
-    def spawn(
+    async def spawn(
         self,
         procs: List[Dict[str, Any]],
         environ: Dict[str, str],
@@ -190,17 +202,37 @@ class BootstrapProcManager:
 
         Without ``argv`` they are procs of the mesh.
         """
-        self._started_at = asyncio.get_running_loop().time()
+        refusal = self._refusal(len(procs), commands=argv is not None)
+        if refusal:
+            return {"started": {}, "failed": {str(spec["proc"]): refusal for spec in procs}}
+        loop = asyncio.get_running_loop()
+        self._started_at = loop.time()
+        # What else is set may be what an interpreter looks at when it starts.
+        forks = argv is None and not environ and cwd is None and await self._can_fork()
+        self._started_at = loop.time()
         started: Dict[str, int] = {}
         failed: Dict[str, str] = {}
         for spec in procs:
             try:
-                managed = self._spawn(spec, environ, cwd, argv)
+                managed = self._spawn(spec, environ, cwd, argv, forks=forks)
             except (OSError, ValueError) as error:
                 failed[str(spec["proc"])] = _words(error, argv, cwd)
             else:
                 started[str(spec["proc"])] = managed.pid
         return {"started": started, "failed": failed}
+
+    def _refusal(self, count: int, *, commands: bool) -> str:
+        """Why ``count`` more processes cannot be served, if so: half of them would be worse."""
+        files = _FILES_OF_ALL + count * (_FILES_PER_COMMAND if commands else _FILES_PER_PROC)
+        for managed in self._procs.values():
+            if not managed.closed:
+                files += _FILES_PER_COMMAND if managed.is_command else _FILES_PER_PROC
+        if files <= self._max_files:
+            return ""
+        return (
+            f"too many open files: the host needs {files:,} for its processes and may have "
+            f"{self._max_files:,} (see `ulimit -Hn`)"
+        )
 
     def _spawn(
         self,
@@ -208,24 +240,24 @@ class BootstrapProcManager:
         environ: Dict[str, str],
         cwd: Optional[str],
         argv: Optional[List[str]],
+        *,
+        forks: bool,
     ) -> ManagedProc:
         proc = spec["proc"]
         child_environ = {**os.environ, **environ, **spec["environ"]}
         child_environ[procs.SESSION_VARIABLE] = self._session
         address: Optional[str] = None
-        stdin = b""
         if argv is None:
             address = self._address(f"p{proc}")
             child_environ[BOOTSTRAP_LOG_CHANNEL] = address
-            argv = [sys.executable, "-m", "logmesh_ipy.proc"]
             config = {
                 "proc": proc, "rank": spec["rank"], "uplink": self._uplink_address,
                 "token": self._token, "level": spec.get("level"),
             }  # fmt: skip
-            stdin = encode(Call(n=0, method="configure", args=config))
+            spawned = self._start_proc(config, child_environ, cwd, forks=forks)
         else:
             child_environ.pop(BOOTSTRAP_LOG_CHANNEL, None)
-        spawned = procs.spawn(argv, child_environ, cwd, stdin)
+            spawned = procs.spawn(argv, child_environ, cwd)
         managed = ManagedProc(
             spawned,
             proc=proc,
@@ -243,6 +275,26 @@ class BootstrapProcManager:
         self._by_pid[managed.pid] = managed
         managed.start()
         return managed
+
+    async def _can_fork(self) -> bool:
+        """Whether there is a server that procs can be forked from; the first call starts it."""
+        if self._fork_server is None:
+            try:
+                self._fork_server = ForkServer(os.environ)
+            except OSError:
+                return False
+        return await self._fork_server.ready()
+
+    def _start_proc(
+        self, config: Dict[str, Any], environ: Dict[str, str], cwd: Optional[str], *, forks: bool
+    ) -> procs.Spawned:
+        """A proc of the mesh: forked, or a program of its own."""
+        if forks and self._fork_server is not None:
+            own = {n: v for n, v in environ.items() if os.environ.get(n) != v}
+            with contextlib.suppress(ForkServerLostError):
+                return self._fork_server.spawn(config, own)
+        argv = [sys.executable, "-m", "logmesh_ipy.proc"]
+        return procs.spawn(argv, environ, cwd, encode(Call(n=0, method="configure", args=config)))
 
     def signal(self, procs: List[int], number: int, group: bool = True) -> List[int]:
         """Send a signal to procs (with their process groups); gives who was reached."""
@@ -361,6 +413,9 @@ class BootstrapProcManager:
                 if beat:
                     managed.beat()
                 starting = starting or (managed.generation == 0 and managed.alive)
+            if self._fork_server is not None and now - self._started_at > _FORK_SERVER_SEC:
+                self._fork_server.close()  # Meshes start their procs once.
+                self._fork_server = None
             soon = starting and now - self._started_at < _STARTING_SEC
             await asyncio.sleep(_STARTING_TICK_SEC if soon else _TICK_SEC)
 

@@ -12,9 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from .engines.base import engine_names
 from .magics import COMMANDS, LogMeshMagics, parser_of
-from .patterns import LEVEL_NAMES
 
 __all__ = ["load_ipython_extension", "unload_ipython_extension"]
 
@@ -41,8 +39,10 @@ class _Extension:
 
     def remove(self) -> None:
         """Stop the mesh, and undo ``install``."""
-        self.magics.session.stop_now()
-        self.magics.session.forget_past()
+        session = self.magics.used_session
+        if session is not None:
+            session.stop_now()
+            session.forget_past()
         self.shell.input_transformers_cleanup.remove(self.transform_help)
         self.shell.input_transformers_post.remove(self.transform_await)
         hook = self.shell.strdispatchers.get("complete_command")
@@ -61,7 +61,7 @@ class _Extension:
 
     def transform_await(self, lines: List[str]) -> List[str]:
         """On the kernel's own loop, calls of the magic are awaited by the cell."""
-        if not (self.magics.session.on_kernel_loop or self._starts_on_kernel_loop(lines)):
+        if not (self.magics.on_kernel_loop or self._starts_on_kernel_loop(lines)):
             return lines
         lines = list(lines)
         for line, column in _awaitable_calls(lines):
@@ -75,7 +75,8 @@ class _Extension:
 
     def _starts_on_kernel_loop(self, lines: List[str]) -> bool:
         starts = [line for line in lines if _CALL.search(line) and "start" in line]
-        if not starts or self.magics.session.is_on:
+        session = self.magics.used_session
+        if not starts or (session is not None and session.is_on):
             return False
         named = re.search(r"--loop[ =]+(\w+)", starts[0])
         if named is not None:
@@ -90,18 +91,35 @@ class _Extension:
             words.pop()
         if not words:
             return list(self._names)
-        known = {
-            "--engine": engine_names(),
-            "--level": [name for level, name in LEVEL_NAMES.items() if level],
-            "--loop": ["thread", "kernel"],
-            "--window": ["none"],
-        }
-        if words[-1] in known:
-            return known[words[-1]]
+        values = _VALUES.get(words[-1])
+        if values is not None:
+            return values()
         if words[0] not in COMMANDS:
             return []
         options = parser_of(words[0]).format_usage()
         return re.findall(r"--[a-z][a-z_-]*", options)
+
+
+def _engines() -> List[str]:
+    from .engines.base import engine_names
+
+    return engine_names()
+
+
+def _levels() -> List[str]:
+    from .patterns import LEVEL_NAMES
+
+    return [name for level, name in LEVEL_NAMES.items() if level]
+
+
+_VALUES: Dict[str, Callable[[], List[str]]] = {
+    "--engine": _engines,
+    "--level": _levels,
+    "--loop": lambda: ["thread", "kernel"],
+    "--view": lambda: ["panel", "plain"],
+    "--window": lambda: ["none"],
+}
+"""Options whose values are a known set."""
 
 
 def _awaitable_calls(lines: List[str]) -> Iterator[Tuple[int, int]]:

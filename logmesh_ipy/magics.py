@@ -3,30 +3,29 @@
 Each sub-command is a function with IPython's ``magic_arguments``, and a method of
 :class:`LogMeshMagics` that does it. On the kernel's own loop (``--loop kernel``) a magic cannot
 block: it returns an awaitable. The extension registers the magics.
+
+Loading this module loads the words of the commands; what does them is loaded by the first.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import re
 import shlex
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple, cast
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, cast
 
 from IPython.core import magic_arguments as ma
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 
-from .cell_flush import is_notebook
-from .config import check_window
 from .errors import CommandError, MeshStateError, OptionError, SpawnError
-from .patterns import parse_level
-from .session import NotebookSession
-from .settings import LogMesh
-from .status import describe_status, recent_lines
+
+if TYPE_CHECKING:
+    from .session import NotebookSession
+    from .settings import LogMesh
 
 __all__ = ["COMMANDS", "LogMeshMagics", "parser_of"]
 
@@ -133,14 +132,41 @@ class LogMeshMagics(Magics):
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
-        self.session = NotebookSession(shell)
-        self.settings = LogMesh(parent=shell)
+        self.used_session: Optional[NotebookSession] = None
+        """The session once a command has needed it."""
+        self._shell = shell
+        self._settings: Optional[LogMesh] = None
         self._awaited = False
+
+    @property
+    def session(self) -> NotebookSession:
+        """What the commands drive."""
+        if self.used_session is None:
+            from .session import NotebookSession
+
+            self.used_session = NotebookSession(self._shell)
+        return self.used_session
+
+    @property
+    def settings(self) -> LogMesh:
+        """The options of the shell's configuration."""
+        if self._settings is None:
+            from .settings import LogMesh
+
+            self._settings = LogMesh(parent=self._shell)
+        return self._settings
+
+    @property
+    def on_kernel_loop(self) -> bool:
+        """Whether the magics must be awaited."""
+        return self.used_session is not None and self.used_session.on_kernel_loop
 
     @_line_cell_magic("logmesh")
     def logmesh(self, line: str, cell: Optional[str] = None) -> Any:
         """Remote procs whose output shows under the cell that caused it."""
-        if self.session.on_kernel_loop:
+        if self.on_kernel_loop:
+            import asyncio
+
             return asyncio.ensure_future(self._coroutine(line, cell, awaited=True))
         try:
             self._coroutine(line, cell, awaited=False).send(None)
@@ -186,6 +212,8 @@ class LogMeshMagics(Magics):
         sys.stdout.write(text + "\n")
 
     async def _do_start(self, args: Any, _: object) -> None:
+        from .cell_flush import is_notebook
+
         options = self.settings.options(vars(args))
         if options.loop == "kernel" and not self._awaited and is_notebook(self.session.shell):
             raise OptionError(
@@ -219,6 +247,9 @@ class LogMeshMagics(Magics):
         return None
 
     async def _do_set_mode(self, args: Any, _: object) -> None:
+        from .config import check_window
+        from .patterns import parse_level
+
         session = self.session
         session.require("set_mode")
         if args.stream and args.no_stream:
@@ -238,11 +269,15 @@ class LogMeshMagics(Magics):
         return await self.session.flush(args.timeout)
 
     async def _do_status(self, args: Any, _: object) -> None:
+        from .status import describe_status
+
         mesh = self.session.require("status")
         host = await self.session.wait(mesh.host_status()) if not mesh.lost else {}
         sys.stdout.write(describe_status(self.session, host) + "\n")
 
     async def _do_panel(self, args: Any, _: object) -> None:
+        from .status import recent_lines
+
         try:
             lines = 200 if args.lines is None else int(args.lines)
         except ValueError:

@@ -1,8 +1,9 @@
-"""The program of a proc: ``python -m logmesh_ipy.proc``, started by the bootstrap.
+"""The program of a proc: ``python -m logmesh_ipy.proc``, started or forked for the bootstrap.
 
 The main thread runs the user's code. One more thread runs the loop of the proc's actors: the
 LogForwardActor and the LoggerRuntimeActor on one uplink, the run channel on another. The
-configuration comes on standard input, which then is empty for the user's code.
+configuration comes on standard input, which then is empty for the user's code. Where that asks
+for it, the program is the server that procs are forked from.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import threading
 from typing import Any, Dict, Optional
 
 from .channel import let_go_in_forked_children
+from .forkserver import FORK, serve
 from .handshake import Role
 from .log_forward_actor import LogForwardActor
 from .logger_runtime_actor import LoggerRuntimeActor
 from .model import LoggerRuntimeMessage
-from .rpc import Responder, read_config
+from .rpc import Responder, read_call
 from .runner import CodeRunner, StdioFlusher, hide_environment
 from .uplink import Uplink
 from .wire import decode
@@ -107,10 +109,19 @@ class ProcAgent:
 
 def main() -> None:
     """Entry point of the program."""
-    config = read_config(0)
+    call = read_call(0)
+    if call.method == FORK:
+        config = serve(call.args["parent"])
+        if config is not None:
+            _run(config)
+        return
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.close(empty)
+    _run(call.args)
+
+
+def _run(config: Dict[str, Any]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     let_go_in_forked_children()

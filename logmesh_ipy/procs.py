@@ -19,7 +19,7 @@ import struct
 import subprocess
 import termios
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 __all__ = [
     "PIPE_BYTES",
@@ -30,6 +30,7 @@ __all__ = [
     "die_with_parent",
     "is_running",
     "kill_descendants",
+    "output_pipe",
     "pipe_bytes",
     "raise_file_limit",
     "signal_group",
@@ -57,11 +58,12 @@ def become_subreaper() -> None:
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def raise_file_limit() -> None:
-    """Allow as many open files as the system lets this user have."""
+def raise_file_limit() -> int:
+    """Allow as many open files as the system lets this user have; gives their number."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,8 @@ def spawn(
     """
     parent = os.getpid()
     in_read, in_write = os.pipe2(os.O_CLOEXEC)
-    out_read, out_write = _output_pipe()
-    err_read, err_write = _output_pipe()
+    out_read, out_write = output_pipe()
+    err_read, err_write = output_pipe()
     try:
         if stdin:
             os.set_blocking(in_write, False)
@@ -111,7 +113,8 @@ def spawn(
     return Spawned(child.pid, out_read, err_read)
 
 
-def _output_pipe() -> tuple[int, int]:
+def output_pipe() -> Tuple[int, int]:
+    """A pipe for a child's output: the read end (non-blocking), and the write end."""
     read, write = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(read, False)
     # Where the user's quota of pipe pages is used up, the system's own size serves as well.

@@ -17,7 +17,7 @@ from .errors import LogMeshError, ProtocolError, TransportError
 from .frames import FrameDecoder
 from .wire import Call, Event, Message, Reply, decode
 
-__all__ = ["PART_BYTES", "Caller", "RemoteCallError", "Responder", "read_config"]
+__all__ = ["PART_BYTES", "Caller", "RemoteCallError", "Responder", "read_call", "read_config"]
 
 PART_BYTES = 512 << 10
 _PART = "part"
@@ -180,8 +180,8 @@ class Responder:
             self._link.send(Reply(n=n, ok=False, value=f"the answer cannot be sent: {error}"))
 
 
-def read_config(fd: int) -> Dict[str, Any]:
-    """The ``configure`` frame that the parent wrote to ``fd``."""
+def read_call(fd: int) -> Call:
+    """The call that the parent wrote to ``fd``, saying what this program is to do."""
     decoder = FrameDecoder()
     while True:
         data = os.read(fd, 1 << 16)
@@ -189,6 +189,14 @@ def read_config(fd: int) -> Dict[str, Any]:
             raise SystemExit("logmesh_ipy: no configuration on standard input")
         for kind, body in decoder.feed(data):
             message = decode(kind, body)
-            if type(message) is Call and message.method == "configure":
-                return message.args
-            raise SystemExit("logmesh_ipy: the configuration is not a configure call")
+            if type(message) is Call:
+                return message
+            raise SystemExit("logmesh_ipy: the configuration is not a call")
+
+
+def read_config(fd: int) -> Dict[str, Any]:
+    """The arguments of the ``configure`` call that the parent wrote to ``fd``."""
+    call = read_call(fd)
+    if call.method != "configure":
+        raise SystemExit(f"logmesh_ipy: cannot {call.method!r}, only configure")
+    return call.args

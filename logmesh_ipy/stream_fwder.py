@@ -1,7 +1,7 @@
 """In the bootstrap, one per proc and stream: reads the pipe, tees, feeds files and the sender.
 
 :class:`StreamFwder` cuts the pipe into batches. When the stream was idle it reads at once; then
-it lets the pipe gather for up to 20 ms, so that a thousand prints a second are fifty batches
+it lets the pipe gather for up to 50 ms, so that a thousand prints a second are twenty batches
 and the forwarder in the proc wakes rarely. The faster the pipe fills, the shorter it waits: a
 writer must not find it full, however small the system has made it.
 
@@ -42,13 +42,15 @@ from .wire import (
     Resume,
     Written,
     decode,
+    encode,
     encode_log,
 )
 
 __all__ = ["BATCH_BYTES", "HOLD_SEC", "LocalLogSender", "RecentLines", "StreamFwder"]
 
 BATCH_BYTES = 128 << 10
-HOLD_SEC = 0.02
+HOLD_SEC = 0.05
+_FIRST_HOLD_SEC = 0.0025
 _LEAST_HOLD_SEC = 0.001
 _READS_PER_TURN = 4
 
@@ -95,7 +97,7 @@ class LocalLogSender:
         self._pings = 0
         self._pinged = False
         self._silent_since: Optional[float] = None
-        self._told_bytes = -1
+        self._told: Optional[Tuple[int, int]] = None
 
     @property
     def streaming(self) -> bool:
@@ -157,9 +159,10 @@ class LocalLogSender:
 
     def beat(self) -> None:
         """Heartbeat, once a second: tell how much was written, if that has changed."""
-        if self._streaming and self.queue.written_bytes != self._told_bytes:
-            self._told_bytes = self.queue.written_bytes
-            self._connection_or_fail().send(self._written())
+        if self._streaming:
+            news = self._news_of_written()
+            if news:
+                self._connection_or_fail().send_bytes(news)
 
     def is_stuck(self, now: float, patience_sec: float) -> bool:
         """Called often: whether something waits for a forwarder that gives no sign of life.
@@ -226,7 +229,7 @@ class LocalLogSender:
         self._end_sent = False
         self._markers.clear()
         self._pinged = False
-        self._told_bytes = -1
+        self._told = None
 
     def _pump(self) -> None:
         if not self._streaming or self._connection is None:
@@ -253,8 +256,8 @@ class LocalLogSender:
         sent = self.queue.next_unsent_seq
         while self._markers and self._markers[0][0] <= sent:
             _, version = self._markers.popleft()
-            self._connection.send(self._written())
-            self._connection.send(Drained(version=version, target=self.target))
+            drained = encode(Drained(version=version, target=self.target))
+            self._connection.send_bytes(self._news_of_written() + drained)
         if self._ended and not self._end_sent and sent == self.queue.next_seq:
             self._end_sent = True
             self._connection.send(self._written())
@@ -285,6 +288,14 @@ class LocalLogSender:
             ends_line=batch.ends_line,
             payload=self.queue.payload(batch),
         )
+
+    def _news_of_written(self) -> bytes:
+        """The frame of :class:`Written`; empty where this connection has told the same before."""
+        state = (self.queue.next_unsent_seq, self.queue.written_bytes)
+        if state == self._told:
+            return b""
+        self._told = state
+        return encode(self._written())
 
     def _written(self) -> Written:
         return Written(
@@ -343,6 +354,7 @@ class StreamFwder:
         self._timer: Optional[asyncio.TimerHandle] = None
         self._gather_bytes = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) // 4
         self._last_read = self._loop.time()
+        self._last_delay = _FIRST_HOLD_SEC
         sender.on_flush_request = self.drain
         sender.on_room = self._room
 
@@ -392,11 +404,15 @@ class StreamFwder:
             self._hold(got)
 
     def _hold(self, got: int) -> None:
-        """Let the pipe gather a quarter of what it can hold, at the rate at which it filled."""
+        """Let the pipe gather a quarter of what it can hold, at the rate at which it filled.
+
+        After a silence that rate says little: then the first holds are short.
+        """
         now = self._loop.time()
         delay = self._gather_bytes * (now - self._last_read) / max(1, got)
         self._last_read = now
-        delay = min(HOLD_SEC, max(_LEAST_HOLD_SEC, delay))
+        delay = min(HOLD_SEC, 2 * self._last_delay, max(_LEAST_HOLD_SEC, delay))
+        self._last_delay = delay
         self._timer = self._loop.call_later(delay, self._release)
 
     def _release(self) -> None:
@@ -408,6 +424,7 @@ class StreamFwder:
         if 0 < got < limit and not self.ended:
             self._hold(got)
         else:
+            self._last_delay = _FIRST_HOLD_SEC
             self._watch()
 
     def _read(self, limit: int) -> int:
