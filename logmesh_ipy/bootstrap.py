@@ -208,7 +208,8 @@ class BootstrapProcManager:
         loop = asyncio.get_running_loop()
         self._started_at = loop.time()
         # What else is set may be what an interpreter looks at when it starts.
-        forks = argv is None and not environ and cwd is None and await self._can_fork()
+        plain = argv is None and not environ and cwd is None
+        forks = plain and self._options.fork_procs and await self._can_fork()
         self._started_at = loop.time()
         started: Dict[str, int] = {}
         failed: Dict[str, str] = {}

@@ -86,7 +86,12 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "failed first (128 + number for a signal).",
     )
     run.add_argument("--procs", "-n", metavar="N", default="1", help="how many ranks (default 1)")
-    run.add_argument("--window", metavar="S", help="group equal lines in windows of S seconds")
+    run.add_argument(
+        "--window", metavar="S", help="group lines that are alike, in windows of S seconds"
+    )
+    run.add_argument(
+        "--grouping", metavar="similar|exact", help="what is alike: see c.LogMesh.grouping"
+    )
     levels = ", ".join(name for level, name in LEVEL_NAMES.items() if level)
     run.add_argument("--level", metavar="L", help=f"hide lines that state a lower level ({levels})")
     run.add_argument("--files", metavar="DIR", help="keep each rank's raw output in this directory")
@@ -111,6 +116,7 @@ def _options(args: argparse.Namespace) -> MeshOptions:
     arguments = {
         "procs": args.procs,
         "window": "none" if args.json else args.window,
+        "grouping": args.grouping,
         "files": os.path.abspath(args.files) if args.files else None,
     }
     return LogMesh().options(arguments)

@@ -49,6 +49,8 @@ class HostOptions:
     spool_max_bytes: int = 1 << 30
     recent_bytes: int = 64 << 10
     """How much of each stream's end ``peek`` can show."""
+    fork_procs: bool = True
+    """Start procs as forks of one that has all modules loaded, where that is safe."""
 
     def __post_init__(self) -> None:
         if self.when_full not in ("spill", "block", "drop_oldest"):
@@ -59,6 +61,8 @@ class HostOptions:
         for name in ("file_max_bytes", "window_bytes", "spool_max_bytes", "recent_bytes"):
             _check_whole(name, getattr(self, name), 1, "1 or more bytes")
         _check_whole("file_backups", self.file_backups, 0, "0 or more files")
+        if not isinstance(self.fork_procs, bool):
+            raise OptionError(f"fork_procs is {self.fork_procs!r}; it must be True or False")
         for name in ("files", "files_basename"):
             value = getattr(self, name)
             if not isinstance(value, str) or "\0" in value:

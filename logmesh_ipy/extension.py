@@ -117,6 +117,7 @@ _VALUES: Dict[str, Callable[[], List[str]]] = {
     "--level": _levels,
     "--loop": lambda: ["thread", "kernel"],
     "--view": lambda: ["panel", "plain"],
+    "--grouping": lambda: ["similar", "exact"],
     "--window": lambda: ["none"],
 }
 """Options whose values are a known set."""

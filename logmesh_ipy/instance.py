@@ -26,6 +26,7 @@ from .log_client_actor import LogClientActor
 from .loop import MeshLoop
 from .procs import raise_file_limit
 from .store import LogStore
+from .template_table import TemplateTable
 
 if TYPE_CHECKING:
     from .mesh import ProcMesh
@@ -60,7 +61,11 @@ class Instance:
         self.directory = ""
         self.hostname = socket.gethostname()
         self.store = LogStore(
-            memory_bytes=options.store_memory_bytes, max_line_bytes=options.max_line_bytes
+            memory_bytes=options.store_memory_bytes,
+            max_line_bytes=options.max_line_bytes,
+            templates=TemplateTable(
+                options.similarity_threshold, exact=options.grouping == "exact"
+            ),
         )
         self._actor: Optional[LogClientActor] = None
         self._server: Optional[Server] = None

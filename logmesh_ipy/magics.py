@@ -54,8 +54,18 @@ _SUMMARY = """\
 @_argument("--hosts", metavar="A,B", help="hosts, for engines that reach other machines")
 @_argument("--engine", metavar="NAME", help="where the procs run (default local)")
 @_argument(
-    "--window", metavar="S|none", help="group equal lines in windows of S seconds, 1 or more"
+    "--window",
+    metavar="S|none",
+    help="group lines that are alike, in windows of S seconds (1 or more)",
 )
+@_argument(
+    "--grouping", metavar="similar|exact",
+    help="group lines that differ in their variable parts (default), or equal lines only",
+)  # fmt: skip
+@_argument(
+    "--similarity", metavar="X",
+    help="how much of a line's words may differ within a group, 0 (numbers and ids only) to 1",
+)  # fmt: skip
 @_argument("--level", metavar="L", help="level of Python's root logger in the procs (default INFO)")
 @_argument("--loop", metavar="thread|kernel", help="where the client runs (default thread)")
 @_argument("--view", metavar="panel|plain", help="how cells show the lines (default panel)")

@@ -14,14 +14,24 @@ from traitlets import Bool, Enum, Float, Int, Unicode
 from traitlets import Union as UnionTrait
 from traitlets.config import Configurable
 
-from .config import HostOptions, MeshOptions, check_count, check_timeout, check_window
+from .config import (
+    HostOptions,
+    MeshOptions,
+    check_count,
+    check_similarity,
+    check_timeout,
+    check_window,
+)
 from .config import from_environment as options_in_environment
 from .errors import OptionError
 from .patterns import parse_level
 
 __all__ = ["LogMesh"]
 
-_OPTION_OF = {"window": "window_sec"}  # arguments whose names are shorter than their options'
+_OPTION_OF = {
+    "similarity": "similarity_threshold",
+    "window": "window_sec",
+}  # arguments whose names are shorter than their options'
 
 
 _RECEIPTS = ("auto", "always", "never")
@@ -49,6 +59,14 @@ class LogMesh(Configurable):
         config=True
     )
     start_timeout_sec = Float(60.0, help="How long the procs may take to start.").tag(config=True)
+    grouping = Enum(
+        ["similar", "exact"], "similar",
+        help="What a group is: lines that differ in their variable parts, or equal lines only.",
+    ).tag(config=True)  # fmt: skip
+    similarity_threshold = UnionTrait(
+        [Float(), Unicode()], default_value=None, allow_none=True,
+        help="How much of a line's words may differ within a group, 0 to 1; 0: numbers and ids.",
+    ).tag(config=True)  # fmt: skip
     receipt = Enum(
         _RECEIPTS, "auto",
         help="When a cell gets its receipt line; auto: where it used the mesh, or all is not well.",
@@ -70,6 +88,9 @@ class LogMesh(Configurable):
     spool_max_bytes = Int(1 << 30, help="How much of a stream may wait on a host's disk.").tag(
         config=True
     )
+    fork_procs = Bool(
+        True, help="Start procs as forks of one that has all modules loaded, where that is safe."
+    ).tag(config=True)
     max_line_bytes = Int(64 << 10, help="Longer lines are truncated in the store.").tag(config=True)
     store_memory_bytes = Int(64 << 20, help="Lines in memory; older ones are in a file.").tag(
         config=True
@@ -132,6 +153,7 @@ def _options(values: Mapping[str, Any]) -> MeshOptions:
         when_full=str(values["when_full"]),
         window_bytes=_whole(values, "window_bytes"),
         spool_max_bytes=_whole(values, "spool_max_bytes"),
+        fork_procs=_truth(values, "fork_procs"),
     )
     hosts: Optional[str] = values.get("hosts")
     return MeshOptions(
@@ -143,7 +165,9 @@ def _options(values: Mapping[str, Any]) -> MeshOptions:
         loop=str(values["loop"]),
         flush_timeout_sec=check_timeout(values["flush_timeout_sec"]),
         start_timeout_sec=check_timeout(values["start_timeout_sec"]),
-        autoflush=_truth(values["autoflush"]),
+        autoflush=_truth(values, "autoflush"),
+        grouping=str(values["grouping"]),
+        similarity_threshold=check_similarity(values["similarity_threshold"]),
         max_line_bytes=_whole(values, "max_line_bytes"),
         store_memory_bytes=_whole(values, "store_memory_bytes"),
         host=host,
@@ -157,7 +181,8 @@ def _whole(values: Mapping[str, Any], name: str) -> int:
         raise OptionError(f"{name} is {values[name]!r}; it must be a whole number") from None
 
 
-def _truth(value: object) -> bool:
+def _truth(values: Mapping[str, Any], name: str) -> bool:
+    value = values[name]
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower()
@@ -165,4 +190,4 @@ def _truth(value: object) -> bool:
         return True
     if text in ("0", "false", "no", "off"):
         return False
-    raise OptionError(f"autoflush is {value!r}; it must be true or false")
+    raise OptionError(f"{name} is {value!r}; it must be true or false")

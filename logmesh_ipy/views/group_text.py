@@ -8,15 +8,17 @@ text slot by its most frequent values with how often and by which ranks.
 
 from __future__ import annotations
 
+import time
 from typing import Collection, List, Union
 
 from ..aggregator import Group, Report
 from ..model import OutputTarget, fold_ranks
+from ..patterns import level_name
 from ..sanitize import to_text
 from ..slot_values import GroupKey, NumberSlot, TextSlot, slot_values
 from ..store import LogStore
 
-__all__ = ["add_values", "group_prefix", "values_text"]
+__all__ = ["add_values", "group_prefix", "times_text", "values_text"]
 
 _VALUES_SEC = 0.02
 """For each window: a fraction of a per cent of the shortest one, some ten thousand lines."""
@@ -52,6 +54,16 @@ def group_prefix(group: Group, everyone: Collection[int]) -> str:
     return f"[{' '.join(parts)}]{times}"
 
 
+def times_text(group: Group) -> str:
+    """``WARNING, first at 10:00:01.250, last at 10:00:03.500``: the level if known, and times."""
+    parts = [] if group.level is None else [level_name(group.level)]
+    if group.count > 1:
+        parts += [f"first at {_clock(group.first_wall)}", f"last at {_clock(group.last_wall)}"]
+    else:
+        parts.append(f"at {_clock(group.first_wall)}")
+    return ", ".join(parts)
+
+
 def values_text(group: Group) -> str:
     """What stands in the slots, inert; empty where nobody has looked, or nothing differs."""
     values = group.values
@@ -82,6 +94,11 @@ def _slot_text(slot: Union[NumberSlot, TextSlot]) -> str:
         f"{name} {_number(slot.least)} [{slot.least_rank}] {_ELLIPSIS} {_number(slot.median)} "
         f"{_ELLIPSIS} {_number(slot.most)} [{slot.most_rank}]"
     )
+
+
+def _clock(wall: float) -> str:
+    milliseconds = int(wall * 1000) % 1000
+    return f"{time.strftime('%H:%M:%S', time.localtime(wall))}.{milliseconds:03d}"
 
 
 def _inert(text: str) -> str:

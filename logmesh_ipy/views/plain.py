@@ -26,7 +26,7 @@ from ..model import OutputTarget, ProcInfo
 from ..sanitize import to_html, to_text
 from ..store import Chunk, OpenLine
 from .base import chunk_lines, line_prefix, marked_text, plural, window_header
-from .group_text import group_prefix, values_text
+from .group_text import group_prefix, times_text, values_text
 
 __all__ = [
     "MAX_BYTES_PER_SEC",
@@ -280,7 +280,7 @@ def _group_rows(report: Report, most: int) -> List[_Row]:
 
 def _group_row(group: Group, everyone: Collection[int]) -> _Row:
     prefix = group_prefix(group, everyone)
-    row = _row(prefix, group.target, group.shown, "", group.count)
+    row = _row(prefix, group.target, group.shown, "", group.count, title=times_text(group))
     note = values_text(group)
     if not note:
         return row
@@ -288,12 +288,15 @@ def _group_row(group: Group, everyone: Collection[int]) -> _Row:
     return row._replace(text=f"{row.text}  {note}", html=markup)
 
 
-def _row(prefix: str, target: OutputTarget, text: bytes, note: str, lines: int) -> _Row:
+def _row(
+    prefix: str, target: OutputTarget, text: bytes, note: str, lines: int, *, title: str = ""
+) -> _Row:
     if len(text) > _MAX_LINE_BYTES:
         text, kept = _cut(text)
         note = note or kept
     style = _ERR_PREFIX if target is OutputTarget.STDERR else _PREFIX
-    markup = f'<span style="{style}">{html.escape(prefix)}</span> {to_html(text)}'
+    titled = f' title="{html.escape(title)}"' if title else ""
+    markup = f'<span style="{style}"{titled}>{html.escape(prefix)}</span> {to_html(text)}'
     return _Row(f"{prefix} {to_text(text)}{note}", markup + html.escape(note), lines)
 
 

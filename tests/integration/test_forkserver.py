@@ -131,6 +131,12 @@ def test_with_a_site_hook_of_the_user_procs_are_started_one_by_one(
     assert frozen_objects(start, 2) == {0: 0, 1: 0}
 
 
+def test_forking_can_be_switched_off(start: MeshMaker) -> None:
+    count = "import gc; gc.get_freeze_count()"
+    assert start(1, fork_procs=False).run(count).get(10) == {0: 0}
+    assert start(1).run(count).get(10)[0] > 0
+
+
 _PRELUDE = """
 import asyncio, os, signal, sys
 from logmesh_ipy.bootstrap import BootstrapProcManager

@@ -159,6 +159,8 @@ BAD_STARTS = {
     "--window 0": "window is 0; it must be 1 second or more, or none",
     "--window -1": "window is -1; it must be 1 second or more, or none",
     "--window abc": "window is 'abc'; it must be a number of seconds, or none",
+    "--grouping fuzzy": "grouping is 'fuzzy'; allowed are 'similar' (default) and 'exact'",
+    "--similarity 2": "similarity_threshold is '2'; it must be a number from 0",
     "--window nan": "it must be a number of seconds, or none",
     "--level loud": "level must be one of notset, debug",
     "--level 300": "or a number from 0 to 255; not '300'",
@@ -279,6 +281,13 @@ def test_a_level_holds_for_the_procs_loggers(kernels: KernelMaker) -> None:
     assert said() == ["debug", "info", "warning", "error"]
     kernel.run("%logmesh set_mode --level 30")
     assert said() == ["warning", "error"]
+
+
+def test_exact_groups_hold_equal_lines_only(kernels: KernelMaker) -> None:
+    kernel = kernels("--window 60 --grouping exact")
+    cell = kernel.run("%%logmesh run\nfor i in range(2): print('step', i)\nprint('ready')")
+    for line in ("[0-1] 2× step 0", "[0-1] 2× step 1", "[0-1] 2× ready"):
+        assert line in cell.lines
 
 
 def test_a_window_groups_what_is_alike(kernels: KernelMaker) -> None:

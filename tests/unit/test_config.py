@@ -201,6 +201,7 @@ def test_a_bad_option_of_a_mesh_is_refused_by_name(changes: Dict[str, Any], says
         ({"when_full": "explode"}, "'spill' .* 'block' .* 'drop_oldest'"),
         ({"file_max_bytes": 0}, "file_max_bytes is 0"),
         ({"window_bytes": -1}, "window_bytes is -1"),
+        ({"fork_procs": 1}, "fork_procs is 1; it must be True or False"),
         ({"spool_max_bytes": "1"}, "spool_max_bytes is '1'"),
         ({"recent_bytes": 1.5}, "recent_bytes is 1.5"),
         ({"file_backups": -1}, "file_backups is -1; it must be 0"),

@@ -36,7 +36,7 @@ found["options"] = completed("%logmesh start --")
 found["after use"] = sorted(set(sys.modules) - before)
 found["values"] = {
     name: completed(f"%logmesh start {name} ")
-    for name in ("--engine", "--level", "--loop", "--view", "--window")
+    for name in ("--engine", "--grouping", "--level", "--loop", "--view", "--window")
 }
 shell.run_line_magic("unload_ext", "logmesh_ipy")
 found["threads"] = [t.name for t in sys.modules["threading"].enumerate()]
@@ -79,6 +79,7 @@ def test_help_and_completion_work_before_any_mesh_and_unloading_leaves_nothing()
     assert {"DEBUG", "INFO", "WARNING", "ERROR"} <= set(values["--level"])
     assert values["--loop"] == ["thread", "kernel"]
     assert values["--view"] == ["panel", "plain"]
+    assert values["--grouping"] == ["similar", "exact"]
     assert values["--window"] == ["none"]
     assert not [name for name in found["threads"] if name.startswith("logmesh")]
     assert "logmesh_ipy.session" not in found["own"]
