@@ -13,11 +13,12 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from . import mesh_cases, notebook_cases
+from . import grouping_cases, mesh_cases, notebook_cases, scale_cases, search_cases
 from .harness import BENCHMARKS, Settings, document, machine, run
-from .runners import RUNNERS
+from .peers import cases
+from .peers.runner import PEERS, SETUP, missing
 
-MODULES = (mesh_cases, notebook_cases)
+MODULES = (grouping_cases, mesh_cases, notebook_cases, scale_cases, search_cases, cases)
 """Importing them registers their benchmarks."""
 
 
@@ -38,8 +39,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         "--memory-lines", type=int, default=2_000_000, metavar="N", help="lines of `memory`"
     )
     parser.add_argument(
-        "--runner", choices=[name for name, made in RUNNERS.items() if made.available()],
-        default="logmesh", help="whose `throughput` to measure",
+        "--peer", dest="peers", action="append", choices=list(PEERS), metavar="NAME",
+        help=f"whom `peers` compares with (default all that are installed): {', '.join(PEERS)}",
     )  # fmt: skip
     args = parser.parse_args(argv)
     unknown = [name for name in args.benchmarks if name not in BENCHMARKS]
@@ -47,9 +48,14 @@ def main(argv: Optional[List[str]] = None) -> int:
         parser.error(f"there is no benchmark {unknown[0]!r}; there are: {', '.join(BENCHMARKS)}")
     if args.repeat < 1 or args.memory_lines < 1000:
         parser.error("--repeat must be 1 or more, --memory-lines 1,000 or more")
+    absent = missing()
+    for name in args.peers or ():
+        if name in absent:
+            parser.error(f"{name} is not installed: {SETUP} {name}")
     settings = Settings(
-        quick=args.quick, repeat=args.repeat, memory_lines=args.memory_lines, runner=args.runner
-    )
+        quick=args.quick, repeat=args.repeat, memory_lines=args.memory_lines,
+        peers=tuple(args.peers or (name for name in PEERS if name not in absent)),
+    )  # fmt: skip
     out = sys.stderr if args.json == "-" else sys.stdout
 
     def told(text: str) -> None:

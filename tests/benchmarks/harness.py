@@ -17,7 +17,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 SCHEMA = 1
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,12 +26,15 @@ PACKAGES = ("msgpack", "ipykernel", "ipython", "numpy")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How much is to be done. ``quick``: enough to see that it works, not to judge the figures."""
+    """How much is to be done. ``quick``: enough to see that it works, not to judge the figures.
+
+    ``peers``: the names of those to compare with.
+    """
 
     quick: bool = False
     repeat: int = 5
     memory_lines: int = 2_000_000
-    runner: str = "logmesh"
+    peers: Tuple[str, ...] = ()
 
     def pick(self, full: int, quick: int) -> int:
         """A size for this run."""

@@ -15,7 +15,6 @@ from logmesh_ipy import ProcMesh
 from .harness import ROOT, Figure, Settings, benchmark
 from .runners import (
     PRINTS,
-    RUNNERS,
     LogMesh,
     Runner,
     bootstrap_pid,
@@ -26,14 +25,11 @@ from .runners import (
 )
 
 
-def _rate(runner: Runner, procs: int, count: int, kinds: int, *, values: bool) -> float:
+def _rate(runner: Runner, count: int, kinds: int, *, values: bool) -> float:
     """Lines per second, from the first print until all have arrived. None may be missing."""
-    before = runner.received()
-    began = time.perf_counter()
-    runner.print_lines(count, kinds, values=values)
-    seconds = time.perf_counter() - began
-    assert runner.received() - before == procs * count
-    return procs * count / seconds
+    arrival = runner.print_lines(count, kinds, values=values)
+    assert arrival.lines == arrival.expected
+    return arrival.rate
 
 
 @benchmark
@@ -47,17 +43,14 @@ def throughput(settings: Settings) -> Iterator[Figure]:
         ("print to groups, 3 s window, 1,000 messages", 3.0, 1000, True, 0.8e6),
     )
     for name, window, kinds, values, bar in cases:
-        runner = RUNNERS[settings.runner]()
+        runner = LogMesh()
         runner.start(2, window)
         try:
-            _rate(runner, 2, count // 10, kinds, values=values)
-            rates = [_rate(runner, 2, count, kinds, values=values) for _ in range(settings.repeats)]
+            _rate(runner, count // 10, kinds, values=values)
+            rates = [_rate(runner, count, kinds, values=values) for _ in range(settings.repeats)]
         finally:
             runner.stop()
-        yield Figure(
-            name=name, unit="lines/s", samples=rates, better="higher", bar=bar,
-            runner=settings.runner,
-        )  # fmt: skip
+        yield Figure(name=name, unit="lines/s", samples=rates, better="higher", bar=bar)
 
 
 @benchmark
@@ -95,7 +88,7 @@ for _ in range({count // 1000}):
     shown = LogMesh(shown=True)
     shown.start(2, None)
     try:
-        rates = [_rate(shown, 2, count, 1, values=False) for _ in range(settings.repeats)]
+        rates = [_rate(shown, count, 1, values=False) for _ in range(settings.repeats)]
     finally:
         shown.stop()
     yield Figure(
@@ -226,49 +219,6 @@ def _python(script: str, *arguments: str) -> str:
         [sys.executable, "-c", script, *arguments],
         stdout=subprocess.PIPE, text=True, check=True, timeout=600, env=environ, cwd=ROOT,
     ).stdout  # fmt: skip
-
-
-_WORK = """
-import contextlib, os, sys, time
-
-def paced(target, lines, loops):
-    '''Seconds of CPU and of work for ``lines`` prints, about one per millisecond.'''
-    began, spent = time.perf_counter(), time.process_time()
-    with contextlib.redirect_stdout(target):
-        for n in range(lines):
-            total = 0
-            for k in range(loops):
-                total += k * k
-            print("x" * 99)
-    return time.perf_counter() - began
-
-def calibrate():
-    loops, began = 200_000, time.perf_counter()
-    total = 0
-    for k in range(loops):
-        total += k * k
-    return max(1, int(loops / (time.perf_counter() - began) / 1000))
-
-nothing = open(os.devnull, "w", buffering=1)
-loops = min(calibrate() for _ in range(5))
-"""
-
-
-@benchmark
-def proc_cost(settings: Settings) -> Iterator[Figure]:
-    """A Python loop in a proc that prints about 1,000 lines/s, against the same to /dev/null."""
-    lines = settings.pick(1000, 200)
-    with running(1) as mesh:
-        mesh.run(_WORK).get(30)
-        ratios: List[float] = []
-        for _ in range(settings.pick(15, 2)):
-            to_mesh = mesh.run(f"paced(sys.stdout, {lines}, loops)").get(60)[0]
-            to_null = mesh.run(f"paced(nothing, {lines}, loops)").get(60)[0]
-            ratios.append((to_mesh / to_null - 1) * 100)
-    yield Figure(
-        name="loop in a proc that prints 1,000 lines/s, slower by", unit="%", samples=ratios,
-        bar=3.0,
-    )  # fmt: skip
 
 
 @benchmark

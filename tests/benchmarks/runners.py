@@ -1,14 +1,16 @@
 """Who does the work: this package, and peers to compare it with.
 
-A runner starts procs, has all of them print, and says when everything has arrived. A peer is one
-more class in ``RUNNERS``: its ``available`` says whether it is installed here.
+A runner starts procs, has all of them print, and says when everything has arrived. The peers are
+in ``peers/runner.py``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-from typing import Dict, Iterator, Optional, Protocol, Type
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Iterator, Optional, Protocol
 
 from logmesh_ipy import ProcMesh, this_host
 from logmesh_ipy.config import HostOptions, MeshOptions
@@ -16,31 +18,30 @@ from logmesh_ipy.instance import Instance
 from logmesh_ipy.views.driver import ViewDriver
 from logmesh_ipy.views.plain import PlainView
 
-PRINTS = """
-import functools, random
+PRINTS = (Path(__file__).parent / "peers" / "work.py").read_text(encoding="utf-8")
+"""Defines ``prints(count, kinds, values, size=100)``.
 
-@functools.lru_cache
-def lines_of(kinds, values):
-    dice = random.Random(0)
-    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "theta", "kappa"]
-    heads = [chr(97 + n % 26) + chr(97 + n // 26 % 26) + chr(97 + n // 676) + " "
-             + " ".join(dice.choice(words) for _ in range(7)) for n in range(kinds)]
-    if not values:
-        return [head[:99].ljust(99, ".") for head in heads]
-    heads = [head[:60].ljust(60, ".") for head in heads]
-    numbers = range(20_000)
-    return [f"{heads[n % kinds]} step {n:09d} loss {n % 997:012d} ....." for n in numbers]
-
-def prints(count, kinds, values):
-    lines = lines_of(kinds, values)
-    size = len(lines)
-    for n in range(count):
-        print(lines[n % size])
+It prints ``count`` lines of ``size`` bytes, of ``kinds`` different texts, with numbers that vary if
+``values``. The lines are made before: what is measured is their way, not their formatting.
 """
-"""Prints ``count`` lines of 100 bytes: ``kinds`` different texts, with numbers if ``values``.
 
-The lines are made before: what is measured is their way, not their formatting.
-"""
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """``lines`` of ``expected`` have arrived, the last of them ``seconds`` after the start.
+
+    ``failure``: why the system did not come to an end, if so.
+    """
+
+    lines: int
+    expected: int
+    seconds: float
+    failure: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Lines per second, of those that have arrived."""
+        return self.lines / self.seconds
 
 
 class Runner(Protocol):
@@ -48,18 +49,11 @@ class Runner(Protocol):
 
     name: str
 
-    @classmethod
-    def available(cls) -> bool:
-        """Whether it can be used here."""
-
     def start(self, procs: int, window_sec: Optional[float]) -> None:
         """Bring up ``procs`` procs."""
 
-    def print_lines(self, count: int, kinds: int, *, values: bool) -> None:
+    def print_lines(self, count: int, kinds: int, *, values: bool, size: int = 100) -> Arrival:
         """Have each proc print ``count`` lines, and return when all of them have arrived."""
-
-    def received(self) -> int:
-        """How many lines have arrived since the start."""
 
     def stop(self) -> None:
         """End everything."""
@@ -75,10 +69,6 @@ class LogMesh:
         self._driver: Optional[ViewDriver] = None
         self.mesh: ProcMesh
 
-    @classmethod
-    def available(cls) -> bool:
-        return True
-
     def start(self, procs: int, window_sec: Optional[float]) -> None:
         self.mesh = start_mesh(procs)
         if window_sec is not None or self._shown:
@@ -86,27 +76,21 @@ class LogMesh:
             self._driver = ViewDriver(self.mesh.instance.store, view, lambda: window_sec)
         self.mesh.run(PRINTS).get(10)
 
-    def print_lines(self, count: int, kinds: int, *, values: bool) -> None:
-        self.mesh.run(f"prints({count}, {kinds}, {values})").get(300)
+    def print_lines(self, count: int, kinds: int, *, values: bool, size: int = 100) -> Arrival:
+        store = self.mesh.instance.store
+        before, began = store.rows, time.perf_counter()
+        self.mesh.run(f"prints({count}, {kinds}, {values}, {size})").get(300)
         assert self.mesh.flush(60).get(90)
         if self._driver is not None:
             self._driver.sync()
-
-    def received(self) -> int:
-        return self.mesh.instance.store.rows
+        seconds = time.perf_counter() - began
+        expected = len(self.mesh.procs) * count
+        return Arrival(lines=store.rows - before, expected=expected, seconds=seconds)
 
     def stop(self) -> None:
         if self._driver is not None:
             self._driver.close()
         stop_mesh(self.mesh)
-
-
-RUNNERS: Dict[str, Type[Runner]] = {"logmesh": LogMesh}
-
-
-def installed(*modules: str) -> bool:
-    """Whether all of a peer's modules can be imported here."""
-    return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
 class NoScreen:

@@ -20,7 +20,10 @@ def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tests.benchmarks", *arguments],
         capture_output=True, text=True, timeout=110, check=False, cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{path}".rstrip(os.pathsep)},
+        env={
+            **os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{path}".rstrip(os.pathsep),
+            "LOGMESH_PEERS_VENV": os.devnull,  # as where none is installed
+        },
     )  # fmt: skip
 
 
@@ -41,8 +44,8 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Any]:
 def test_a_quick_run_gives_figures_of_every_benchmark(quick: Dict[str, Any]) -> None:
     assert quick["schema"] == 1
     assert {figure["benchmark"] for figure in quick["figures"]} == {
-        "throughput", "pipeline", "barrier_idle", "barrier_storm", "start_up", "proc_cost",
-        "memory", "cell_cost", "loop_cost",
+        "throughput", "pipeline", "barrier_idle", "barrier_storm", "start_up",
+        "memory", "cell_cost", "loop_cost", "peers", "scale", "print_cost", "search", "grouping",
     }  # fmt: skip
     names = [figure["name"] for figure in quick["figures"]]
     assert len(set(names)) == len(names)
@@ -79,19 +82,30 @@ def test_the_machine_is_described(quick: Dict[str, Any]) -> None:
 
 
 def test_one_benchmark_can_be_chosen_and_json_can_go_to_stdout() -> None:
-    done = benchmarks("proc_cost", "--quick", "--json", "-")
+    done = benchmarks("barrier_idle", "--quick", "--json", "-")
     assert done.returncode == 0, done.stderr
-    (figure,) = json.loads(done.stdout)["figures"]
-    assert (figure["benchmark"], figure["unit"]) == ("proc_cost", "%")
-    assert "slower by" in done.stderr
+    figures = json.loads(done.stdout)["figures"]
+    assert {figure["benchmark"] for figure in figures} == {"barrier_idle"}
+    assert "barrier, idle, 8 procs" in done.stderr
+
+
+def test_without_peers_ours_is_measured_and_how_to_install_them_is_told() -> None:
+    done = benchmarks("peers", "--quick", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)["figures"]
+    assert {figure["runner"] for figure in figures} == {"logmesh"}
+    assert {figure["unit"] for figure in figures} == {"lines/s"}
+    assert "not installed: monarch, ipyparallel, ray, dask" in done.stderr
+    assert "tests/benchmarks/peers/setup" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nonsense"], "there is no benchmark 'nonsense'; there are: throughput"),
+        (["nonsense"], "there is no benchmark 'nonsense'; there are: "),
         (["--repeat", "0"], "--repeat must be 1 or more"),
-        (["--runner", "nobody"], "invalid choice: 'nobody'"),
+        (["--peer", "nobody"], "invalid choice: 'nobody'"),
+        (["--peer", "ray"], "ray is not installed: tests/benchmarks/peers/setup ray"),
     ],
 )
 def test_a_wrong_argument_is_told_and_nothing_is_measured(arguments: List[str], words: str) -> None:
