@@ -253,7 +253,8 @@ class Panel:
         def look() -> None:
             try:
                 (found,) = slot_values(self._store, [key], first, end, _VALUES_SEC)
-                self._reply(request, lines=found.lines, values=list(map(_slot, found.slots)))
+                values = list(map(_slot, found.slots))
+                self._reply(request, lines=found.lines, whole=found.whole, values=values)
             except Exception as error:  # noqa: BLE001 (told to who asked for it)
                 self._reply(request, error=str(error) or type(error).__name__)
 

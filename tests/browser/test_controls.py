@@ -192,7 +192,7 @@ def test_groups_open_to_their_lines_per_rank(notebook: Notebook) -> None:
     clear(view)
     view.get_by_role("button", name="Grouped").click()
     expect(rows(view)).to_have_count(2)
-    group = rows(view).filter(has_text="step # loss #")
+    group = rows(view).filter(has_text="step <#> loss <#>")
     expect(group).to_contain_text("2,000×")
     expect(group).to_contain_text("[0-3]")
     group.locator("button[aria-expanded]").click()

@@ -82,7 +82,7 @@ def test_lines_come_with_what_is_alike_and_a_group_s_values_can_be_asked_for(
     reply = browser.answer(
         "values", template=steps, target=1, job="", cell=number, first=0, end=204
     )
-    assert (reply["ok"], reply["lines"]) == (True, 200)
+    assert (reply["ok"], reply["lines"], reply["whole"]) == (True, 200, True)
     step, loss = reply["values"][:2]
     assert step[:3] == ["#", 200, 0]
     assert step[4:6] == [49.5, 99]

@@ -2,7 +2,8 @@
  * What the core (no DOM) offers to views. Classes: {@link ISession} is made by `Session` (session.ts)
  * once per kernel session and page; {@link IQuery} by `Query` (query.ts) once per view.
  */
-import type { Mode, ProcStateName, Request, StateMessage } from './protocol';
+import type { Mode, ProcStateName, Request, SlotTuple, StateMessage, ValuesOf } from './protocol';
+import type { Shape } from './templates';
 
 /** Anything that tells of changes. `on` gives the undo. */
 export interface IEvents<Events> {
@@ -120,7 +121,7 @@ export interface SkipItem {
   lines: number;
   /** False: nothing is known but their number (evicted, or lost on the way and asked for). */
   known: boolean;
-  groups: readonly { text: string; count: number; ranks: string; level: Level; target: number; job: string }[];
+  groups: readonly SkippedGroup[];
   others: number;
   /** How many of them (that groups count) state level ERROR or more. */
   errors: number;
@@ -129,18 +130,72 @@ export interface SkipItem {
   loading: boolean;
 }
 
-/** Lines that say the same but for their numbers. */
+/** Lines among those of a skip that are alike. */
+export interface SkippedGroup {
+  /** As of a {@link GroupItem}. */
+  text: string;
+  shape: Shape | null;
+  count: number;
+  ranks: string;
+  level: Level;
+  target: number;
+  job: string;
+}
+
+/** Lines that are alike. */
 export interface GroupItem extends Said {
   kind: 'group';
-  /** The text where all are equal, else the template with `#`. */
+  /** What all of them say, or the text of their template; where that is not known, of the first line. */
   text: string;
+  /** Their template where they are not all the same; null where they are, or it is not known. */
+  shape: Shape | null;
+  /** Whether they are not all the same. */
   differs: boolean;
+  /** The honest rest: lines of more kinds than the kernel remembers, and perhaps not alike. */
+  others: boolean;
   count: number;
   ranks: readonly number[];
   firstWall: number;
   lastWall: number;
   /** How many of `count` this page holds as lines (the others were skipped). */
   held: number;
+}
+
+/** What a slot holds that is of numbers. */
+export interface NumberValues {
+  kind: '#';
+  count: number;
+  min: number;
+  minRank: number;
+  median: number;
+  max: number;
+  maxRank: number;
+}
+
+/** What a slot holds that is of other texts. */
+export interface TextValues {
+  kind: '*';
+  /** How many different ones; `more`: at least. */
+  distinct: number;
+  more: boolean;
+  /** The most frequent ones, those first, with folded ranks. */
+  top: readonly { value: string; count: number; ranks: string }[];
+}
+
+export type SlotValues = NumberValues | TextValues;
+
+/** What the slots of a group hold. */
+export interface GroupValues {
+  /** Of the first slots, one each; null where it is not known. */
+  slots: readonly (SlotValues | null)[];
+  /** How many lines have been looked at; some may have left this page since. */
+  lines: number;
+  /** Those that the kernel stores, or (false) those of this page. */
+  stored: boolean;
+  /** All lines of the group have been looked at. */
+  whole: boolean;
+  /** Grows when they change. */
+  version: number;
 }
 
 /** Heads a window of groups: "Aggregated Logs (10:00:00 to 10:00:03, 1,200 lines)". */
@@ -194,6 +249,12 @@ export interface IQuery extends IEvents<QueryEvents> {
   indexOf(id: string): number;
   /** Lines that a group stands for, oldest first, at most `most`, of these ranks (null: all). */
   groupLines(id: string, ranks: ReadonlySet<number> | null, most: number): LineItem[];
+  /** What the slots of a group hold, as far as that is known by now. It is computed from now on, in slices,
+   * and kept up to date at most once a second, until {@link dropValues}; `changed` tells when there is
+   * more. Where this page does not hold all lines and `stored` is set, the kernel is asked. */
+  values(id: string, stored: boolean): GroupValues | null;
+  /** A group's values are of no interest any more. */
+  dropValues(id: string): void;
   /** Lines (not items) shown and hidden by the filter; skipped lines count in neither. */
   readonly shown: number;
   readonly hidden: number;
@@ -253,6 +314,8 @@ export interface ISession extends IEvents<SessionEvents> {
   /** Ask the kernel; resolves with the reply's text. Rejects with its error, or when the connection is
    * gone. It may take until the running cell ends where the kernel has no subshells. */
   request(request: Request): Promise<string>;
+  /** What slots hold, over `lines` lines that the kernel stores; `whole`: over all. */
+  values(of: ValuesOf): Promise<{ values: readonly SlotTuple[]; lines: number; whole: boolean }>;
   /** Bring rows that are not held; resolves when they are here. */
   fetch(first: number, end: number, whole?: boolean): Promise<void>;
   /** A file made by the kernel; `progress` is called with 0..1. */

@@ -1,14 +1,18 @@
 /** The list of groups: windows with their heads, groups, and skips that no group counts. */
 import type { Item, LineItem } from './api';
-import { Fold, textOf } from './groups';
+import { Fold } from './fold';
 import type { Group, GroupWindow } from './groups';
 import type { ItemMaker } from './items';
 import type { LineStore } from './lines';
 import type { MatchCache } from './matches';
+import { Members } from './members';
+import type { Visit } from './members';
 import type { ItemList } from './plain';
 import type { Scheduler } from './scheduler';
-import { Segment } from './segment';
+import type { Segment } from './segment';
 import type { Sources } from './sources';
+import { OTHERS, templateText } from './templates';
+import type { Templates } from './templates';
 
 const MANY_GROUPS = 20_000;
 const ERROR = 40;
@@ -20,18 +24,22 @@ export class GroupedList implements ItemList {
   private starts: number[] = [];
   private groupsWhenMade = 0;
   private cell: number | null = null;
+  private readonly members: Members;
 
   constructor(
     private readonly store: LineStore,
     private readonly sources: Sources,
     private readonly matches: MatchCache,
-    private readonly items: ItemMaker
-  ) {}
+    private readonly items: ItemMaker,
+    private readonly templates: Templates
+  ) {
+    this.members = new Members(store, sources, matches, templates);
+  }
 
   /** What was read is of no use any more; what is shown stays until there is something new. */
   reset(cell: number | null, window: number | null): void {
     this.cell = cell;
-    this.next = new Fold(this.store, this.sources, this.matches, this.items, cell, window);
+    this.next = new Fold(this.store, this.sources, this.matches, this.items, this.templates, cell, window);
   }
 
   /** Hold nothing until the next reset. */
@@ -73,6 +81,7 @@ export class GroupedList implements ItemList {
     if (this.next !== this.fold) {
       this.next?.forget(segment);
     }
+    this.measure();
   }
 
   item(index: number): Item {
@@ -85,19 +94,22 @@ export class GroupedList implements ItemList {
   }
 
   indexOf(id: string): number {
+    const found = this.fold?.find(id);
+    if (found !== undefined) {
+      return this.indexIn(this.windows().indexOf(found.window), found.group);
+    }
     for (const [number, window] of this.windows().entries()) {
-      const start = this.starts[number] as number;
-      if (window.id === id) {
-        return start;
-      }
-      if (id.startsWith('g') || id.startsWith('b') || id.startsWith('r')) {
-        const at = window.groups.findIndex(group => idOf(group) === id || group.id === id);
-        if (at >= 0) {
-          return start + this.headSize(window) + at;
-        }
+      const group = window.groups.find(each => itemId(each) === id || each.id === id);
+      if (window.id === id || group !== undefined) {
+        return this.indexIn(number, group);
       }
     }
     return -1;
+  }
+
+  /** The group of lines that an item shows. */
+  group(id: string): Group | undefined {
+    return this.fold?.find(id)?.group;
   }
 
   nextError(index: number, direction: 1 | -1): number {
@@ -114,44 +126,26 @@ export class GroupedList implements ItemList {
   /** Lines of a group that are held, oldest first. */
   lines(id: string, ranks: ReadonlySet<number> | null, most: number): LineItem[] {
     const lines: LineItem[] = [];
-    const group = this.windows()
-      .flatMap(window => window.groups)
-      .find(each => idOf(each) === id);
-    for (const part of group === undefined || group.block !== null ? [] : this.store.parts) {
-      if (part instanceof Segment && part.first <= group!.lastRow && part.end > group!.row) {
-        this.collect(part, group as Group, ranks, most, lines);
-      }
+    const group = this.group(id);
+    if (group !== undefined && most > 0) {
+      this.walk(group, group.row, (segment, index) => {
+        if (ranks === null || ranks.has(this.sources.at(segment.source[index] as number).rank)) {
+          lines.push(this.items.line(segment, index));
+        }
+        return lines.length < most;
+      });
     }
     return lines;
   }
 
-  private collect(
-    segment: Segment,
-    group: Group,
-    ranks: ReadonlySet<number> | null,
-    most: number,
-    lines: LineItem[]
-  ): void {
-    const hashes = segment.templates();
-    for (const index of this.matches.of(segment)?.rows ?? []) {
-      const row = segment.first + index;
-      if (lines.length >= most || row > group.lastRow) {
-        return;
-      }
-      const mark = segment.marks[index] as number;
-      if (
-        row < group.row ||
-        (group.redrawn ? row !== group.row : hashes[index] !== group.hash || mark !== 0) ||
-        segment.target[index] !== group.target ||
-        (this.perCell && segment.cell[index] !== group.cell)
-      ) {
-        continue;
-      }
-      const source = this.sources.at(segment.source[index] as number);
-      if (source.job === group.job && (ranks === null || ranks.has(source.rank))) {
-        lines.push(this.items.line(segment, index));
-      }
-    }
+  /** Visit a group's lines: see {@link Members.walk}. */
+  walk(group: Group, from: number, visit: Visit): number {
+    return this.members.walk(group, this.perCell, from, visit);
+  }
+
+  /** The cell that a group's lines are of; null: of any. */
+  cellOf(group: Group): number | null {
+    return this.perCell ? group.cell : null;
   }
 
   private get perCell(): boolean {
@@ -160,6 +154,16 @@ export class GroupedList implements ItemList {
 
   private windows(): readonly GroupWindow[] {
     return this.fold?.windows ?? [];
+  }
+
+  /** The index of a group's item, or that of its window's head. */
+  private indexIn(number: number, group: Group | undefined): number {
+    const window = this.windows()[number];
+    const start = this.starts[number];
+    if (window === undefined || start === undefined) {
+      return -1;
+    }
+    return group === undefined ? start : start + this.headSize(window) + window.groups.indexOf(group);
   }
 
   private headSize(window: GroupWindow): number {
@@ -204,20 +208,24 @@ export class GroupedList implements ItemList {
     if (group.block !== null) {
       return this.items.block(group.block, ranks, group.count);
     }
-    const { target, job, cell, count, held, firstWall, lastWall, differs } = group;
+    const { target, job, cell, count, held, firstWall, lastWall, differs, template } = group;
     const segment = group.redrawn ? this.store.segmentOf(group.row) : null;
     const now = segment?.redrawn.get(group.row - segment.first);
     const level = now === undefined || segment === null
       ? group.level
       : (segment.level[group.row - segment.first] as number);
+    const shape = differs && !group.redrawn ? this.templates.shape(template) : null;
+    const text = shape === null ? (now ?? group.text) : templateText(shape);
     return {
-      kind: 'group', id: group.id, text: now ?? textOf(group),
-      target, job, cell, level, count, held, firstWall, lastWall, differs, ranks
+      kind: 'group', id: group.id,
+      target, job, cell, level, count, held, firstWall, lastWall, differs, ranks, text, shape,
+      others: template === OTHERS
     };
   }
 }
 
-function idOf(group: Group): string {
+/** The id of the item that shows a group. */
+function itemId(group: Group): string {
   return group.block === null ? group.id : `b${group.block.head}`;
 }
 

@@ -12,6 +12,7 @@ import type { LiveMessage, RowsMessage } from './protocol';
 import type { Scheduler } from './scheduler';
 import { Segment } from './segment';
 import type { Sources } from './sources';
+import type { Templates } from './templates';
 
 const SOON_MS = 200;
 const AGAIN_MS = 5000;
@@ -28,20 +29,28 @@ export class Intake {
   /** `ask` is to fetch rows. */
   constructor(
     private readonly sources: Sources,
+    private readonly templates: Templates,
     private readonly scheduler: Scheduler,
     private readonly ask: (first: number, end: number) => void,
     bounds?: Bounds
   ) {
-    this.store = new LineStore(sources, bounds);
+    this.store = new LineStore(sources, templates, bounds);
     this.analysis = new Analysis(this.store);
   }
 
-  /** Take a message. False where a source is unknown. Throws RangeError where it is malformed. */
+  /** Take a message. False where a source or a template is unknown. Throws RangeError where it is
+   * malformed. */
   take(message: RowsMessage, buffer: DataView | null): boolean {
     for (const source of message.sources) {
       this.sources.learn(source);
     }
-    const segments = decodeRows(message, buffer, this.sources);
+    const { relevels } = this.templates;
+    this.templates.learn(message.templates ?? [], message.n);
+    if (this.templates.relevels !== relevels) {
+      this.store.relevel();
+    }
+    const segments = decodeRows(message, buffer, this.sources, this.templates);
+    const known = segments.every(segment => this.knowsTemplates(segment));
     const skips = [...message.skips].sort((one, other) => one.first - other.first);
     // In the order of rows: then rows at the end are only added there.
     for (const segment of segments) {
@@ -61,7 +70,11 @@ export class Intake {
       }
       this.liveEnd = Math.max(this.liveEnd, message.end);
     }
-    return message.chunks.every(([source]) => this.sources.knows(source));
+    return known && message.chunks.every(([source]) => this.sources.knows(source));
+  }
+
+  private knowsTemplates({ template, count }: Segment): boolean {
+    return template.subarray(0, count).every(id => this.templates.knows(this.templates.find(id)));
   }
 
   /** Those of the unfinished lines that no row shows. */

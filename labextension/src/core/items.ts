@@ -1,13 +1,15 @@
 /** What a list shows, made from the store when it is asked for. */
-import type { BlockItem, LineItem, LiveItem, SkipItem } from './api';
+import type { BlockItem, LineItem, LiveItem, SkipItem, SkippedGroup } from './api';
 import { settle, withoutMoves } from './carriage';
 import { levelOf } from './levels';
 import type { LineStore } from './lines';
 import { LineFlag } from './protocol';
 import type { LiveMessage } from './protocol';
 import type { Segment } from './segment';
-import type { Skip } from './skips';
+import type { Skip, SkipGroup } from './skips';
 import type { Sources } from './sources';
+import { templateText } from './templates';
+import type { Templates } from './templates';
 import type { Block } from './tracebacks';
 
 const BLOCK_LEVEL = 40;
@@ -15,7 +17,8 @@ const BLOCK_LEVEL = 40;
 export class ItemMaker {
   constructor(
     private readonly store: LineStore,
-    private readonly sources: Sources
+    private readonly sources: Sources,
+    private readonly templates: Templates
   ) {}
 
   line(segment: Segment, index: number): LineItem {
@@ -83,14 +86,19 @@ export class ItemMaker {
       end,
       lines: grouped ? others : skip.linesOf(cell),
       known: summary.known,
-      groups: groups.map(({ text, count, ranks, level, target, job }) => ({
-        text, count, ranks, level, target, job
-      })),
+      groups: groups.map(group => this.skippedGroup(group)),
       others,
       errors: !skip.tells ? 0 : grouped ? summary.otherErrorsOf(cell) : summary.errorsOf(cell),
       wall: summary.wall,
       loading: this.store.isLoading(skip)
     };
+  }
+
+  private skippedGroup(group: SkipGroup): SkippedGroup {
+    const { count, ranks, level, target, job } = group;
+    const shape = group.differs ? this.templates.shape(group.template) : null;
+    const text = shape === null ? group.text : templateText(shape);
+    return { text, shape, count, ranks, level, target, job };
   }
 
   live([id, target, cell, wall, raw]: LiveMessage['lines'][number]): LiveItem {

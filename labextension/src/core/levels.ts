@@ -1,6 +1,7 @@
 /**
- * How severe a line says it is. The same rules as the kernel's `logmesh_ipy/patterns.py`, so that a
- * level filter hides the same lines on both sides: it looks at the first 256 bytes of UTF-8.
+ * How severe a line says it is, where the kernel has not told: unfinished lines, those of more kinds than
+ * it remembers, and those of a template that has not come. The commonest of the rules of the kernel's
+ * `logmesh_ipy/levels.py`, which also looks at the first 256 bytes of UTF-8.
  */
 import type { Level } from './api';
 

@@ -12,6 +12,7 @@ import type { SkipMessage } from './protocol';
 import { Segment } from './segment';
 import { Skip, statesError, Summary } from './skips';
 import type { Sources } from './sources';
+import type { Templates } from './templates';
 
 export type Part = Segment | Skip;
 
@@ -44,6 +45,7 @@ export class LineStore {
 
   constructor(
     private readonly sources: Sources,
+    private readonly templates: Templates,
     private readonly bounds: Bounds = { lines: MOST_LINES, bytes: MOST_BYTES }
   ) {}
 
@@ -179,19 +181,20 @@ export class LineStore {
     this.version += 1;
     this.structure += first < this.end ? 1 : 0;
     this.cover(first, end);
-    const summary = Summary.of(message);
+    const summary = Summary.of(message, this.templates);
     const [from, to] = this.range(first, end);
     const fresh: Part[] = [];
     for (const part of this.parts.slice(from, to)) {
       if (part instanceof Segment) {
         summary.takeLines(
           part.slice(Math.max(first, part.first) - part.first, Math.min(end, part.end) - part.first),
-          this.sources
+          this.sources,
+          this.templates
         );
         fresh.push(part);
       } else if (part.summary.known) {
         if (part.tells && part.first >= first && part.end <= end) {
-          summary.takeSummary(part.summary);
+          summary.takeSummary(part.summary, this.templates);
         }
         fresh.push(part);
       } else {
@@ -206,6 +209,20 @@ export class LineStore {
     }
     this.insert(from, to - from, fresh);
     this.evict();
+  }
+
+  /** Levels of templates are others than before: lines have them too. */
+  relevel(): void {
+    this.version += 1;
+    for (const part of this.parts) {
+      if (part instanceof Skip) {
+        part.summary.relevel(this.templates);
+        part.version += 1;
+      } else if (part.relevel(this.templates).changed) {
+        part.version += 1;
+        part.shape += 1;
+      }
+    }
   }
 
   /** Make the parts cover a range: what is new of it is a hole. */
@@ -236,7 +253,7 @@ export class LineStore {
     const lines = whole ? run : run.slice(first - run.first, end - run.first);
     const parts: Part[] = [lines];
     if (skip.end > end || skip.first < first || skip.summary.pieces.length > 1) {
-      skip.summary.takeLines(lines, this.sources);
+      skip.summary.takeLines(lines, this.sources, this.templates);
     }
     if (skip.first < first) {
       parts.unshift(skip.part(skip.first, first));
@@ -349,7 +366,7 @@ export class LineStore {
     }
     const { summary } = before;
     if (part.summary !== summary) {
-      summary.absorb(part.summary);
+      summary.absorb(part.summary, this.templates);
       for (const { first, end } of part.summary.pieces.filter(piece => piece !== part)) {
         this.insert(this.indexOf(first), 1, [new Skip(first, end, summary)]);
       }

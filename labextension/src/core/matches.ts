@@ -241,7 +241,7 @@ export function sumLevels(all: Iterable<Matches>): LevelCounts {
 }
 
 /** Where in ascending `rows` the first is that is not before `index`. */
-export function lowerBound(rows: Uint32Array, index: number): number {
+export function lowerBound(rows: ArrayLike<number>, index: number): number {
   let low = 0;
   let high = rows.length;
   while (low < high) {

@@ -39,10 +39,27 @@ export const LineFlag = {
   shortened: 32
 } as const;
 
-/** `[target, job, cell, text, count, ranks, differs]`: lines that were left out and are alike.
- * `text` is their text, or where they differ (`differs` 1) their template with `#` for each number;
- * `ranks` are folded ("0-2,7"). */
-export type SkipGroupTuple = [number, string, number, string, number, string, number];
+/** `[id, into, pieces, kinds, level]`: what lines that are alike have in common. Ids are small numbers
+ * from 1; 0 are the others: lines of more kinds than the kernel remembers.
+ *
+ * `into` is the template that it has become part of as more lines were seen, perhaps over several
+ * steps; or its own id, where it stands for itself. Then a line is
+ * `pieces[0] + slot + pieces[1] + slot + ...`, `kinds` holds one letter for each slot, and `level` is
+ * Python's number of the level that such lines state, 0 for none. Else `pieces` is [], `kinds` "".
+ * What comes later replaces what was told of the same id. */
+export type TemplateTuple = [number, number, string[], string, number];
+
+export const SlotKind = {
+  /** Each value is a number: digits, sign, point, exponent. */
+  number: '#',
+  /** Anything else. */
+  text: '*'
+} as const;
+
+/** `[target, job, cell, text, count, ranks, differs, template]`: lines that were left out and are
+ * alike. `text` is one of them, `differs` 1 where they are not all the same; `ranks` are folded
+ * ("0-2,7"); `template` is the id of the template of all. */
+export type SkipGroupTuple = [number, string, number, string, number, string, number, number];
 
 /** Rows that are not in the message: left out under overload, or because they are old. */
 export interface SkipMessage {
@@ -65,7 +82,11 @@ interface Numbered {
 }
 
 /** Lines. Each row of `first` to `end` (exclusive) is in a chunk or in a skip. Live messages continue
- * each other: `first` is the `end` of the live one before; others answer `hello` and `fetch`. */
+ * each other: `first` is the `end` of the live one before; others answer `hello` and `fetch`.
+ *
+ * The buffer holds the text of all chunks, and behind it for each line, in the same order, the id of its
+ * template: 32 bits, unsigned, little-endian, wherever the text ends (not aligned). Where they are
+ * missing all lines are others. */
 export interface RowsMessage extends Numbered {
   type: 'rows';
   live: boolean;
@@ -75,6 +96,9 @@ export interface RowsMessage extends Numbered {
   chunks: ChunkTuple[];
   marks: MarkTuple[];
   skips: SkipMessage[];
+  /** Those that the message's lines and skips need or that have changed since they were told; all that
+   * are needed are told again after `hello`. */
+  templates?: TemplateTuple[];
 }
 
 /** The unfinished lines of all streams as they stand now (progress bars); replaces the list before.
@@ -143,8 +167,16 @@ export interface ReceiptMessage extends Numbered {
   complete: boolean;
 }
 
+/** `['#', count, min, minRank, median, max, maxRank]` of a slot that holds numbers, or
+ * `['*', distinct, [[value, count, ranks], ...]]` of another one: how many different values it has, and
+ * of the most frequent ones, those first, how often and by which ranks (folded) they were said. */
+export type SlotTuple =
+  | ['#', number, number, number, number, number, number]
+  | ['*', number, [string, number, string][]];
+
 /** The answer to the request `id`. `rows` replies name what was answered; `next` is where a fetch that
- * was not answered whole goes on. */
+ * was not answered whole goes on; `values` (one for each slot of the template), `lines` (how many were
+ * looked at) and `whole` (whether these are all) answer a request for values. */
 export interface ReplyMessage extends Numbered {
   type: 'reply';
   id: string;
@@ -152,6 +184,9 @@ export interface ReplyMessage extends Numbered {
   error?: string;
   text?: string;
   next?: number;
+  values?: SlotTuple[];
+  lines?: number;
+  whole?: boolean;
 }
 
 /** A piece of a download, in the buffer. */
@@ -173,6 +208,16 @@ export type KernelMessage =
   | ReplyMessage
   | FileMessage;
 
+/** Which lines a request for values is about. */
+export interface ValuesOf {
+  template: number;
+  target: number;
+  job: string;
+  cell: number | null;
+  first: number;
+  end: number;
+}
+
 /** What the browser asks. `id` is any string that is unique among all pages. */
 export type Request =
   /** A view has come (back): answers with state, procs, receipts, then the rows from `have` on: the
@@ -183,6 +228,9 @@ export type Request =
   /** What is not given stays. */
   | { type: 'set_mode'; stream?: boolean; window?: number | null; level?: number }
   | { type: 'flush' }
+  /** What the slots of a template hold, over all lines of one target and job from `first` to `end` that
+   * are like it (and of one cell; null: of all). */
+  | ({ type: 'values' } & ValuesOf)
   /** All lines of a cell (null: of all) as a file, in `file` messages. */
   | { type: 'download'; format: 'text' | 'jsonl' | 'parquet'; cell: number | null; ranks: number[] | null };
 

@@ -6,6 +6,7 @@ import type {
   Bin,
   Filter,
   Found,
+  GroupValues,
   IQuery,
   Item,
   LevelCounts,
@@ -26,6 +27,7 @@ import { PlainList } from './plain';
 import type { ItemList } from './plain';
 import type { Session } from './session';
 import { Skip } from './skips';
+import { Values } from './values';
 
 const SLICE_MS = 8;
 const PAUSE_MS = 1;
@@ -52,6 +54,7 @@ export class Query extends Emitter<QueryEvents> implements IQuery {
   private readonly items: ItemMaker;
   private readonly plain: PlainList;
   private readonly groups: GroupedList;
+  private readonly slotValues: Values;
   private readonly undo: (() => void)[];
   private readonly finds = new Set<() => void>();
   private live: LiveItem[] = [];
@@ -67,13 +70,21 @@ export class Query extends Emitter<QueryEvents> implements IQuery {
     filter: Partial<Filter> = {}
   ) {
     super();
-    const { store, people } = session;
+    const { store, people, templates, scheduler } = session;
     this.given = { ...EVERYTHING, ...filter };
     this.window = session.mode?.window ?? null;
-    this.items = new ItemMaker(store, people);
+    this.items = new ItemMaker(store, people, templates);
     this.matches = new MatchCache(store, people, this.given);
     this.plain = new PlainList(store, people, this.matches, this.items);
-    this.groups = new GroupedList(store, people, this.matches, this.items);
+    this.groups = new GroupedList(store, people, this.matches, this.items, templates);
+    this.slotValues = new Values(
+      this.groups,
+      people,
+      templates,
+      scheduler,
+      of => session.values(of),
+      () => this.tell(null)
+    );
     this.undo = [
       session.use(),
       session.on('rows', () => this.soon()),
@@ -156,6 +167,17 @@ export class Query extends Emitter<QueryEvents> implements IQuery {
 
   groupLines(id: string, ranks: ReadonlySet<number> | null, most: number): LineItem[] {
     return this.inGroups ? this.groups.lines(id, ranks, most) : [];
+  }
+
+  values(id: string, stored: boolean): GroupValues | null {
+    const { ranks, hosts, text, time } = this.given;
+    // The kernel knows nothing of filters. All lines of a group have one level and target.
+    const unfiltered = ranks === null && hosts === null && text === '' && time === null;
+    return this.inGroups ? this.slotValues.of(id, stored && unfiltered) : null;
+  }
+
+  dropValues(id: string): void {
+    this.slotValues.drop(id);
   }
 
   histogram(most: number): { step: number; bins: Bin[] } {
@@ -244,6 +266,7 @@ export class Query extends Emitter<QueryEvents> implements IQuery {
     this.disposed = true;
     this.stopSlice?.();
     this.finds.clear();
+    this.slotValues.clear();
     for (const undo of this.undo) {
       undo();
     }
@@ -255,6 +278,7 @@ export class Query extends Emitter<QueryEvents> implements IQuery {
   }
 
   private resetGroups(): void {
+    this.slotValues.clear();
     if (this.inGroups) {
       this.groups.reset(this.given.cell, this.window);
     } else {

@@ -18,6 +18,19 @@ export function foldRanks(ranks: Iterable<number>): string {
   return parts.join(',');
 }
 
+/** Folded ranks, or where that is shorter "all but" those that are missing of `all`. */
+export function nameRanks(ranks: readonly number[], all: ReadonlySet<number>): string {
+  const folded = foldRanks(ranks);
+  const missing = new Set(all);
+  for (const rank of ranks) {
+    if (!missing.delete(rank)) {
+      return folded;
+    }
+  }
+  const rest = missing.size === 0 ? folded : `all but ${foldRanks(missing)}`;
+  return rest.length < folded.length ? rest : folded;
+}
+
 /** The ranks that a folded text names, ascending; null where it is not one. "" names none. */
 export function parseRanks(text: string): number[] | null {
   const ranks = new Set<number>();

@@ -5,7 +5,7 @@
 import type { Block } from './tracebacks';
 import { hasMove } from './carriage';
 import { levelOf, levelsOf } from './levels';
-import { templateHash } from './patterns';
+import type { Templates } from './templates';
 import { BLOCK_SIGN } from './tracebacks';
 
 /** What the analysis has found of a row. */
@@ -47,6 +47,8 @@ export class Segment {
   flags: Uint8Array;
   level: Uint8Array;
   marks: Uint8Array;
+  /** The template that the kernel found each line to be like; see {@link Segment.roots}. */
+  template: Uint32Array;
   /** Blocks whose head is here, in order. */
   blocks: Block[] = [];
   /** What the screen says now in place of a row's own text, by index. */
@@ -64,8 +66,11 @@ export class Segment {
   hasBlocks = false;
   /** Bytes that its text takes in memory. */
   size = 0;
-  private hashes = new Float64Array(0);
-  private hashed = 0;
+  /** Levels of lines that are redrawn, as they came. */
+  private readonly ownLevels = new Map<number, number>();
+  private rootColumn = new Uint32Array(0);
+  private rootCount = 0;
+  private rootsAt = -1;
 
   constructor(readonly first: number, capacity: number) {
     this.offsets = new Uint32Array(capacity + 1);
@@ -77,6 +82,7 @@ export class Segment {
     this.flags = new Uint8Array(capacity);
     this.level = new Uint8Array(capacity);
     this.marks = new Uint8Array(capacity);
+    this.template = new Uint32Array(capacity);
   }
 
   get end(): number {
@@ -100,7 +106,7 @@ export class Segment {
   }
 
   /** Add a line whose text is the next in `text`, up to `textEnd` (its newline included). */
-  push(facts: LineFacts, textEnd: number, flags: number): void {
+  push(facts: LineFacts, textEnd: number, flags: number, template: number): void {
     this.reserve(this.count + 1);
     const index = this.count++;
     this.source[index] = facts.source;
@@ -109,17 +115,45 @@ export class Segment {
     this.line[index] = facts.line;
     this.wall[index] = facts.wall;
     this.flags[index] = flags;
+    this.template[index] = template;
     this.offsets[index + 1] = textEnd;
   }
 
-  /** To be called when lines have been pushed and their text is there: what the text tells. */
-  finish(from = 0): void {
-    const text = from === 0 ? this.text : this.text.slice(this.offsets[from]);
-    this.hasEscape ||= text.includes('\x1b');
-    this.hasMoves ||= this.hasEscape && hasMove(text);
-    this.hasBlocks ||= text.includes(BLOCK_SIGN);
-    this.size = this.text.length * (WIDE.test(this.text) ? 2 : 1);
-    levelsOf(this.text, this.offsets, from, this.count, this.level);
+  /** To be called when all lines have been pushed and their text is there: what it tells. */
+  finish(templates: Templates): void {
+    const { text } = this;
+    this.hasEscape = text.includes('\x1b');
+    this.hasMoves = this.hasEscape && hasMove(text);
+    this.hasBlocks = text.includes(BLOCK_SIGN);
+    this.size = text.length * (WIDE.test(text) ? 2 : 1);
+    if (!this.relevel(templates).known) {
+      levelsOf(text, this.offsets, 0, this.count, this.level);
+      this.relevel(templates);
+    }
+  }
+
+  /** Lines have the levels of their templates, as far as these are known. Tells whether all are, and
+   * whether any line has another level than before. */
+  relevel(templates: Templates): { known: boolean; changed: boolean } {
+    let known = true;
+    let changed = false;
+    let id = -1;
+    let level: number | null = null;
+    for (let index = 0; index < this.count; index += 1) {
+      if (this.template[index] !== id) {
+        id = this.template[index] as number;
+        level = templates.level(id);
+      }
+      if (level === null) {
+        known = false;
+      } else if (this.ownLevels.has(index)) {
+        this.ownLevels.set(index, level);
+      } else if (this.level[index] !== level) {
+        this.level[index] = level;
+        changed = true;
+      }
+    }
+    return { known, changed };
   }
 
   /** Add the lines of a segment that begins where this one ends. Finished both. */
@@ -137,6 +171,7 @@ export class Segment {
     this.wall.set(other.wall.subarray(0, other.count), at);
     this.flags.set(other.flags.subarray(0, other.count), at);
     this.level.set(other.level.subarray(0, other.count), at);
+    this.template.set(other.template.subarray(0, other.count), at);
     for (const [index, bytes] of other.trueBytes) {
       this.trueBytes.set(at + index, bytes);
     }
@@ -165,6 +200,12 @@ export class Segment {
     part.wall.set(this.wall.subarray(from, to));
     part.flags.set(this.flags.subarray(from, to));
     part.level.set(this.level.subarray(from, to));
+    for (const [index, level] of this.ownLevels) {
+      if (index >= from && index < to) {
+        part.level[index - from] = level;
+      }
+    }
+    part.template.set(this.template.subarray(from, to));
     for (const [index, bytes] of this.trueBytes) {
       if (index >= from && index < to) {
         part.trueBytes.set(index - from, bytes);
@@ -188,6 +229,9 @@ export class Segment {
   redraw(index: number, text: string, wiped: boolean): boolean {
     const marks = this.marks[index] as number;
     const now = RowMark.redrawn | (wiped ? RowMark.hidden : 0);
+    if (!this.ownLevels.has(index)) {
+      this.ownLevels.set(index, this.level[index] as number);
+    }
     this.redrawn.set(index, text);
     this.level[index] = levelOf(text);
     this.marks[index] = now;
@@ -197,9 +241,10 @@ export class Segment {
 
   /** Forget what analysis has found. */
   clearMarks(): void {
-    for (const index of this.redrawn.keys()) {
-      this.level[index] = levelOf(this.raw(index));
+    for (const [index, level] of this.ownLevels) {
+      this.level[index] = level;
     }
+    this.ownLevels.clear();
     this.redrawn.clear();
     this.marks.fill(0);
     this.blocks = [];
@@ -221,19 +266,23 @@ export class Segment {
     return low;
   }
 
-  /** The numbers of all lines' templates; made when first asked for. */
-  templates(): Float64Array {
-    if (this.hashed < this.count) {
-      if (this.hashes.length < this.count) {
-        this.hashes = grown(this.hashes, new Float64Array(this.source.length));
-      }
-      for (let index = this.hashed; index < this.count; index += 1) {
-        const start = this.offsets[index] as number;
-        this.hashes[index] = templateHash(this.text, start, (this.offsets[index + 1] as number) - 1);
-      }
-      this.hashed = this.count;
+  /** Of each line the template that its own is part of now: equal for lines that are alike. */
+  roots(templates: Templates): Uint32Array {
+    const { revision } = templates;
+    if (this.rootsAt !== revision) {
+      this.rootsAt = revision;
+      this.rootCount = 0;
     }
-    return this.hashes;
+    if (this.rootCount < this.count) {
+      if (this.rootColumn.length < this.count) {
+        this.rootColumn = grown(this.rootColumn, new Uint32Array(this.source.length));
+      }
+      for (let index = this.rootCount; index < this.count; index += 1) {
+        this.rootColumn[index] = templates.find(this.template[index] as number);
+      }
+      this.rootCount = this.count;
+    }
+    return this.rootColumn;
   }
 
   /** Put another line in the place of one: the whole of what was shortened. */
@@ -258,7 +307,6 @@ export class Segment {
     this.size = this.text.length * (WIDE.test(this.text) ? 2 : 1);
     this.version += 1;
     this.shape += 1;
-    this.hashed = 0;
   }
 
   private reserve(count: number): void {
@@ -275,6 +323,7 @@ export class Segment {
     this.flags = grown(this.flags, new Uint8Array(capacity));
     this.level = grown(this.level, new Uint8Array(capacity));
     this.marks = grown(this.marks, new Uint8Array(capacity));
+    this.template = grown(this.template, new Uint32Array(capacity));
   }
 }
 

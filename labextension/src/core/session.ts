@@ -17,13 +17,15 @@ import type {
   ReplyMessage,
   Request,
   RowsMessage,
-  StateMessage
+  StateMessage,
+  ValuesOf
 } from './protocol';
 import { Requests } from './requests';
 import type { AskOptions } from './requests';
 import { systemScheduler } from './scheduler';
 import type { Scheduler } from './scheduler';
 import { Sources } from './sources';
+import { Templates } from './templates';
 
 /** A session without connection keeps its rows for so long when no list needs them any more. */
 const REST_MS = 5000;
@@ -45,6 +47,7 @@ export interface SessionOptions {
 export class Session extends Emitter<CoreEvents> implements ISession, Greeted {
   readonly scheduler: Scheduler;
   readonly people = new Sources();
+  readonly templates = new Templates();
   private intake: Intake;
   private readonly requests: Requests;
   private readonly greeter: Greeter;
@@ -197,9 +200,16 @@ export class Session extends Emitter<CoreEvents> implements ISession, Greeted {
     return this.requests.file(id);
   }
 
+  async values(of: ValuesOf): ReturnType<ISession['values']> {
+    const { reply } = this.ask({ type: 'values', ...of }, { repeat: true });
+    const { values = [], lines = 0, whole = false } = await reply;
+    return { values, lines, whole };
+  }
+
   private newIntake(): Intake {
     return new Intake(
       this.people,
+      this.templates,
       this.scheduler,
       (first, end) => void this.fetchPage(first, end, false, false).catch(() => undefined),
       this.options.bounds

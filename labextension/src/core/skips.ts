@@ -5,12 +5,13 @@
  * lines are divided among all.
  */
 import { levelOf } from './levels';
-import { templateOf } from './patterns';
 import { foldRanks, parseRanks } from './ranks';
 import type { SkipMessage } from './protocol';
 import { RowMark } from './segment';
 import type { Segment } from './segment';
 import type { Sources } from './sources';
+import { OTHERS } from './templates';
+import type { Templates } from './templates';
 
 const ERROR = 40;
 /** How many groups a summary keeps that was made of several. */
@@ -20,11 +21,13 @@ export interface SkipGroup {
   readonly target: number;
   readonly job: string;
   readonly cell: number;
+  /** One of its lines. */
   readonly text: string;
-  readonly template: string;
+  /** As it was told: see `Templates.find`. */
+  readonly template: number;
   readonly ranks: string;
   readonly rankList: readonly number[];
-  readonly level: number;
+  level: number;
   readonly differs: boolean;
   count: number;
 }
@@ -45,7 +48,7 @@ export class Summary {
   /** Others of level ERROR and more by cell, as far as known. */
   private readonly otherErrors = new Map<number, number>();
 
-  static of(message: SkipMessage): Summary {
+  static of(message: SkipMessage, templates: Templates): Summary {
     const summary = new Summary();
     summary.known = true;
     summary.wall = [message.wall[0], message.wall[1]];
@@ -53,11 +56,11 @@ export class Summary {
       summary.cells.set(cell, (summary.cells.get(cell) ?? 0) + lines);
       summary.widen(cell, first, end);
     }
-    for (const [target, job, cell, text, count, ranks, differs] of message.groups) {
-      const level = levelOf(text);
+    // Another version of the kernel may tell no templates.
+    for (const [target, job, cell, text, count, ranks, differs, template = OTHERS] of message.groups) {
+      const level = templates.level(template) ?? levelOf(text);
       summary.groups.push({
-        target, job, cell, text, count, ranks, level,
-        template: templateOf(text),
+        target, job, cell, text, template, count, ranks, level,
         rankList: parseRanks(ranks) ?? [],
         differs: differs !== 0
       });
@@ -124,7 +127,7 @@ export class Summary {
   }
 
   /** Add what is known of other rows. Of the groups those stay that count most. */
-  absorb(other: Summary): void {
+  absorb(other: Summary, templates: Templates): void {
     for (const [cell, lines] of other.cells) {
       addTo(this.cells, cell, lines);
     }
@@ -140,10 +143,11 @@ export class Summary {
       this.wall = [Math.min(this.wall[0], other.wall[0]), Math.max(this.wall[1], other.wall[1])];
     }
     this.known ||= other.known;
-    const groups = new Map(this.groups.map(group => [keyOf(group), group]));
-    for (const group of other.groups) {
-      const same = groups.get(keyOf(group));
-      groups.set(keyOf(group), same === undefined ? group : joined(same, group));
+    const groups = new Map<string, SkipGroup>();
+    for (const group of [...this.groups, ...other.groups]) {
+      const key = keyOf(group, templates);
+      const same = groups.get(key);
+      groups.set(key, same === undefined ? group : joined(same, group));
     }
     this.groups = [...groups.values()];
     if (groups.size > MOST_GROUPS) {
@@ -155,16 +159,17 @@ export class Summary {
   }
 
   /** Lines that have come after all: count them no more. */
-  takeLines(lines: Segment, sources: Sources): void {
+  takeLines(lines: Segment, sources: Sources, templates: Templates): void {
+    const roots = this.groups.map(group => templates.find(group.template));
     for (let index = 0; index < lines.count; index += 1) {
       const cell = lines.cell[index] as number;
       addTo(this.cells, cell, -1);
       const source = sources.at(lines.source[index] as number);
-      const template = this.groups.length === 0 ? '' : templateOf(lines.shown(index));
+      const root = templates.find(lines.template[index] as number);
       const group = this.groups.find(
-        each =>
+        (each, at) =>
           each.count > 0 &&
-          each.template === template &&
+          roots[at] === root &&
           each.target === lines.target[index] &&
           each.job === source.job &&
           each.cell === cell
@@ -179,21 +184,28 @@ export class Summary {
   }
 
   /** The part of this range that another summary tells of: count it no more. */
-  takeSummary(other: Summary): void {
+  takeSummary(other: Summary, templates: Templates): void {
     for (const [cell, lines] of other.cells) {
       addTo(this.cells, cell, -lines);
     }
     for (const [cell, errors] of other.otherErrors) {
       addTo(this.otherErrors, cell, -errors);
     }
-    const groups = new Map(this.groups.map(group => [keyOf(group), group]));
+    const groups = new Map(this.groups.map(group => [keyOf(group, templates), group]));
     for (const taken of other.groups) {
-      const group = groups.get(keyOf(taken));
+      const group = groups.get(keyOf(taken, templates));
       if (group !== undefined) {
         group.count = Math.max(0, group.count - taken.count);
       }
     }
     this.groups = this.groups.filter(group => group.count > 0);
+  }
+
+  /** Its groups have the levels of their templates, as far as these are known. */
+  relevel(templates: Templates): void {
+    for (const group of this.groups) {
+      group.level = templates.level(group.template) ?? group.level;
+    }
   }
 
   /** A skip that shares this summary is among the rows, or is so no more. */
@@ -308,23 +320,21 @@ function addTo(counts: Map<number, number>, key: number, count: number): void {
   }
 }
 
-function keyOf({ target, job, cell, template }: SkipGroup): string {
-  return `${target} ${cell} ${job}\n${template}`;
+function keyOf({ target, job, cell, template }: SkipGroup, templates: Templates): string {
+  return `${templates.find(template)} ${target} ${cell} ${job}`;
 }
 
 /** Two groups of the same template as one. */
 function joined(one: SkipGroup, other: SkipGroup): SkipGroup {
-  const differs = one.differs || other.differs || one.text !== other.text;
   const rankList =
     one.ranks === other.ranks
       ? one.rankList
       : [...new Set([...one.rankList, ...other.rankList])].sort((rank, next) => rank - next);
   return {
     ...one,
-    differs,
+    differs: one.differs || other.differs || one.text !== other.text,
     rankList,
     ranks: one.ranks === other.ranks ? one.ranks : foldRanks(rankList),
-    text: differs ? one.template : one.text,
     count: one.count + other.count
   };
 }

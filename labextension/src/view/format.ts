@@ -6,6 +6,21 @@ export function count(value: number): string {
   return integers.format(value);
 }
 
+const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0, useGrouping: 'min2' as unknown as boolean });
+
+/** A number of a log as people write it, with so many digits that count: `12`, `1024`, `65,536`,
+ * `0.00123`, `2.3148`, `1.5e-9`. Whole numbers keep all of their digits. */
+export function quantity(value: number, digits = 6): string {
+  const size = Math.abs(value);
+  if (size !== 0 && (size >= 1e15 || size < 1e-4)) {
+    return value.toExponential(digits - 1).replace(/\.?0*e\+?/, 'e');
+  }
+  if (Number.isInteger(value)) {
+    return grouped.format(value);
+  }
+  return size < 10_000 ? String(Number(value.toPrecision(digits))) : grouped.format(value);
+}
+
 /** `1 line`, `12,403 lines`. */
 export function lines(value: number): string {
   return value === 1 ? '1 line' : `${count(value)} lines`;

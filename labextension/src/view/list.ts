@@ -77,6 +77,10 @@ export class LogList {
     listen('scroll', () => this.scrolled());
     listen('keydown', event => this.keyed(event as KeyboardEvent));
     listen('mousedown', event => this.pressed(event as MouseEvent));
+    listen('pointerdown', event => this.rows.hold(event.target as Node));
+    for (const end of ['pointerup', 'pointercancel']) {
+      listen(end, () => this.released(), document);
+    }
     listen('copy', event => this.copied(event as ClipboardEvent));
     listen('selectionchange', () => this.selected(), document);
     this.undo.push(
@@ -335,6 +339,13 @@ export class LogList {
       event.preventDefault();
     }
     this.setCurrent(this.options.query.item(index).id, extend);
+  }
+
+  /** Rows may be built again, behind the click that comes of this. */
+  private released(): void {
+    if (this.rows.hold(null)) {
+      this.frame.request();
+    }
   }
 
   private setCurrent(id: string, extend = false): void {

@@ -4,6 +4,7 @@
  */
 import type { IQuery, ISession } from '../core/api';
 import { Query } from '../core/query';
+import { foldRanks } from '../core/ranks';
 import type { Session } from '../core/session';
 import { Announcer } from './announcer';
 import { KEY_COMMANDS, type ViewCommand } from './commands';
@@ -112,7 +113,12 @@ export class LogView {
     const unfolding = new Unfolding(session, this.query, {
       changed: () => this.list.restyle(),
       stay: () => this.list.setFollowing(false),
-      failed: error => this.failed(error)
+      failed: error => this.failed(error),
+      showRanks: ranks => this.showRanks(ranks),
+      showText: text => {
+        this.reveal('bar', true);
+        this.search.filter(text);
+      }
     });
     this.look = {
       time: this.settings.time,
@@ -121,7 +127,8 @@ export class LogView {
       marked: null,
       openFile: options.openFile ?? null,
       unfolded: unfolding.unfolded,
-      whole: unfolding.whole
+      whole: unfolding.whole,
+      ranks: new Set()
     };
     const report = (text: string, error: boolean): void => this.footer.report(text, error);
     this.footer = new Footer(session, this.query, cell, () => this.clearFilters());
@@ -159,10 +166,7 @@ export class LogView {
       leave: () => this.list.node.focus()
     });
     this.histogram = new HistogramView(this.query, time => this.query.setFilter({ time }));
-    this.procs = new ProcStrip(session, null, ranks => {
-      this.query.setFilter({ ranks });
-      this.controls.showRanks();
-    });
+    this.procs = new ProcStrip(session, null, ranks => this.showRanks(ranks));
     this.downloads = downloadChoices(session, this.query, report);
     this.controlsButton = button('Controls', 'controls', () => this.command('toggle-controls'));
     this.bar = new Toolbar(
@@ -197,9 +201,14 @@ export class LogView {
     this.undo.push(
       session.on('state', () => this.show()),
       session.on('receipt', () => this.show()),
-      this.query.on('changed', () => this.procs.mark(this.query.filter.ranks)),
+      session.on('procs', () => this.learnRanks()),
+      this.query.on('changed', () => {
+        unfolding.follow();
+        this.procs.mark(this.query.filter.ranks);
+      }),
       followTheme(this.node, () => this.histogram.update())
     );
+    this.learnRanks();
     this.show();
   }
 
@@ -310,6 +319,20 @@ export class LogView {
       most = Math.max(most, source.rank);
     }
     this.list.node.style.setProperty('--lm-who', `${String(most).length + 2}ch`);
+  }
+
+  /** Rows name ranks shorter where they know which there are. */
+  private learnRanks(): void {
+    const ranks = new Set(this.session.procs.filter(({ job }) => job === '').map(({ rank }) => rank));
+    if (foldRanks(ranks) !== foldRanks(this.look.ranks)) {
+      this.look.ranks = ranks;
+      this.list.restyle();
+    }
+  }
+
+  private showRanks(ranks: ReadonlySet<number> | null): void {
+    this.query.setFilter({ ranks });
+    this.controls.showRanks();
   }
 
   private reveal(part: 'bar' | 'histogram' | 'procs', shown: boolean): void {

@@ -2,61 +2,37 @@
  * One item of a query as an element. Rows know nothing of the list: what a click means goes out through
  * {@link RowActions}.
  */
-import type { BlockItem, GroupItem, Item, LineItem, LiveItem, Said, SkipItem } from '../core/api';
+import type { BlockItem, GroupValues, Item, LineItem, LiveItem, SkipItem } from '../core/api';
 import { levelSlot } from '../core/levels';
-import { foldRanks } from '../core/ranks';
+import { foldRanks, nameRanks, parseRanks } from '../core/ranks';
 import { appendText } from './ansi';
 import { element } from './dom';
-import { clock, count, LEVEL_LETTERS, LEVEL_NAMES, lines, since } from './format';
+import { clock, count, lines } from './format';
+import { groupRow } from './grouprow';
+import {
+  disclosure,
+  LONGEST_LINE,
+  type RowActions,
+  type RowLook,
+  shell,
+  textButton,
+  times,
+  UNFOLD_LINES,
+  who
+} from './rowparts';
 import { toText } from './sanitize';
+import { appendTemplate } from './template';
 
-export type TimeMode = 'absolute' | 'relative' | 'off';
+export type { RowActions, RowLook, TimeMode, Unfolded } from './rowparts';
 
-/** What is unfolded of an item. */
-export interface Unfolded {
-  /** Of these ranks; null: of all. */
-  ranks: ReadonlySet<number> | null;
-  /** At most so many lines. */
-  most: number;
-}
-
-/** How rows look now. */
-export interface RowLook {
-  time: TimeMode;
-  /** Wall seconds that relative times count from. */
-  base: number;
-  /** Whether the cell is told with each line (in views over many). */
-  cells: boolean;
-  marked: RegExp | null;
-  openFile: ((path: string, line: number) => void) | null;
-  unfolded: ReadonlyMap<string, Unfolded>;
-  /** Ids of lines that show all of their text. */
-  whole: ReadonlySet<string>;
-}
-
-export interface RowActions {
-  unfold(id: string, how: Unfolded | null): void;
-  /** Show all of a long line. */
-  showWhole(item: LineItem | null, id: string): void;
-  /** Bring lines of a skip. */
-  fetch(item: SkipItem, most: number): void;
-  groupLines(item: GroupItem, how: Unfolded): readonly LineItem[];
-}
-
-/** A line with more characters shows only its beginning. */
-const LONGEST_LINE = 4000;
+/** How much of a long line is shown. */
 const BEGINNING = 1000;
-/** How many lines a group unfolds to at first. */
-const UNFOLD_LINES = 200;
-/** A row with more would be slow. */
-const MOST_UNFOLDED = 5000;
 /** How many lines of a skip come at once. */
 const FETCH_LINES = 5000;
-const MOST_RANK_CHIPS = 128;
 
 /** Changes when the item's row must be built again: a line may be redrawn in place, and its source may
  * be learnt (until then its rank is -1) when the line is there already. */
-export function stamp(item: Item): string {
+export function stamp(item: Item, values: GroupValues | null = null): string {
   switch (item.kind) {
     case 'line':
       return `${item.source.rank} ${item.level} ${item.note} ${item.text}`;
@@ -65,7 +41,7 @@ export function stamp(item: Item): string {
     case 'skip':
       return `${item.first} ${item.end} ${item.lines} ${item.errors} ${item.others} ${item.loading} ${item.known} ${item.groups.length}`;
     case 'group':
-      return `${item.count} ${ranksStamp(item.ranks)} ${item.level} ${item.held} ${item.lastWall} ${item.text}`;
+      return `${item.count} ${ranksStamp(item.ranks)} ${item.level} ${item.held} ${item.lastWall} ${item.differs} ${values?.version ?? ''} ${item.text}`;
     case 'window':
       return `${item.lines} ${item.lastWall}`;
     case 'live':
@@ -78,8 +54,13 @@ function ranksStamp(ranks: readonly number[]): string {
   return `${ranks.length} ${ranks[0] ?? ''}`;
 }
 
-/** The row of an item. Its `id` attribute is the list's business. */
-export function buildRow(item: Item, look: RowLook, actions: RowActions): HTMLElement {
+/** The row of an item; `values`: what is known of those of a group. */
+export function buildRow(
+  item: Item,
+  look: RowLook,
+  actions: RowActions,
+  values: GroupValues | null = null
+): HTMLElement {
   switch (item.kind) {
     case 'line':
     case 'live':
@@ -87,42 +68,12 @@ export function buildRow(item: Item, look: RowLook, actions: RowActions): HTMLEl
     case 'block':
       return blockRow(item, look, actions);
     case 'group':
-      return groupRow(item, look, actions);
+      return groupRow(item, values, look, actions);
     case 'skip':
       return skipRow(item, look, actions);
     case 'window':
       return windowRow(item.firstWall, item.lastWall, item.lines);
   }
-}
-
-/** A row's columns but for its text: the row, and the element that the text goes into. */
-function shell(item: Said & { kind: string }, wall: number, who: string, whoTitle: string, look: RowLook): [HTMLElement, HTMLElement] {
-  const named = levelSlot(item.level);
-  const body = element('div', { class: 'lm-body' });
-  const row = element(
-    'div',
-    { class: `lm-row lm-${item.kind} lm-level-${named}` },
-    element(
-      'span',
-      { class: 'lm-letter', title: named ? (LEVEL_NAMES[named] ?? '') : null },
-      LEVEL_LETTERS[named] ?? '',
-      named > 2 ? element('span', { class: 'lm-hidden' }, ` ${LEVEL_NAMES[named] ?? ''} `) : null
-    )
-  );
-  if (look.time !== 'off') {
-    const time = !wall ? '' : look.time === 'absolute' ? clock(wall) : since(wall, look.base);
-    row.append(element('span', { class: 'lm-time', title: wall ? new Date(wall * 1000).toISOString() : null }, time));
-  }
-  if (look.cells) {
-    const cell = item.cell >= 0 ? String(item.cell) : '';
-    row.append(element('span', { class: 'lm-cell', title: cell ? `cell ${cell}` : null }, cell));
-  }
-  row.append(element('span', { class: 'lm-who', title: whoTitle }, who), body);
-  return [row, body];
-}
-
-function who(ranks: string, job: string, target: number): string {
-  return `[${ranks}${job ? ` ${toText(job)}` : ''}${target === 2 ? ' err' : ''}]`;
 }
 
 function lineRow(item: LineItem | LiveItem, look: RowLook, actions: RowActions): HTMLElement {
@@ -157,11 +108,12 @@ function lineRow(item: LineItem | LiveItem, look: RowLook, actions: RowActions):
 
 function blockRow(item: BlockItem, look: RowLook, actions: RowActions): HTMLElement {
   const open = look.unfolded.has(item.id);
+  const ranks = nameRanks(item.ranks, look.ranks);
   const [row, body] = shell(
     item,
     item.wall,
-    who(foldRanks(item.ranks), item.job, item.target),
-    `${item.count === 1 ? 'said once' : `said ${count(item.count)} times`}, by rank ${foldRanks(item.ranks)}`,
+    who(ranks, item.job, item.target),
+    `${item.count === 1 ? 'said once' : `said ${count(item.count)} times`}, by rank ${ranks}`,
     look
   );
   const title = element('span', { class: 'lm-title' });
@@ -186,83 +138,6 @@ function blockRow(item: BlockItem, look: RowLook, actions: RowActions): HTMLElem
     body.append(inner);
   }
   return row;
-}
-
-function groupRow(item: GroupItem, look: RowLook, actions: RowActions): HTMLElement {
-  const how = look.unfolded.get(item.id);
-  const folded = foldRanks(item.ranks);
-  const [row, body] = shell(
-    item,
-    item.lastWall,
-    who(folded, item.job, item.target),
-    `${lines(item.count)} by rank ${folded}, ${clock(item.firstWall)} to ${clock(item.lastWall)}`,
-    look
-  );
-  if (item.count > 1) {
-    body.append(times(item.count));
-    body.append(
-      disclosure(how !== undefined, `${lines(item.count)} like ${toText(item.text).slice(0, 200)}`, () =>
-        actions.unfold(item.id, how ? null : { ranks: null, most: UNFOLD_LINES })
-      )
-    );
-  }
-  const text = element('span', { class: 'lm-text' });
-  appendText(text, item.text.slice(0, LONGEST_LINE), look);
-  body.append(text);
-  if (how) {
-    body.append(groupLines(item, how, look, actions));
-  }
-  return row;
-}
-
-function groupLines(item: GroupItem, how: Unfolded, look: RowLook, actions: RowActions): HTMLElement {
-  const inner = element('div', { class: 'lm-inner' });
-  if (item.ranks.length > 1) {
-    const chips = element('div', { class: 'lm-chips', role: 'group', 'aria-label': 'Lines of' });
-    const chip = (text: string, label: string, ranks: ReadonlySet<number> | null, on: boolean): void => {
-      const node = textButton(text, () => actions.unfold(item.id, { ranks, most: UNFOLD_LINES }));
-      node.classList.add('lm-chip');
-      node.setAttribute('aria-label', label);
-      node.setAttribute('aria-pressed', String(on));
-      chips.append(node);
-    };
-    chip('all', 'all ranks', null, how.ranks === null);
-    for (const rank of item.ranks.slice(0, MOST_RANK_CHIPS)) {
-      chip(String(rank), `rank ${rank}`, new Set([rank]), how.ranks?.has(rank) === true);
-    }
-    if (item.ranks.length > MOST_RANK_CHIPS) {
-      chips.append(element('span', { class: 'lm-note' }, `and ${count(item.ranks.length - MOST_RANK_CHIPS)} more ranks`));
-    }
-    inner.append(chips);
-  }
-  const held = actions.groupLines(item, how);
-  for (const line of held) {
-    const text = element('span', {});
-    appendText(text, line.text.slice(0, LONGEST_LINE), look);
-    inner.append(
-      element(
-        'div',
-        { class: 'lm-sub', title: `${clock(line.wall)}, host ${toText(line.source.host)}, pid ${line.source.pid}` },
-        element('span', { class: 'lm-who' }, who(String(line.source.rank), line.job, line.target)),
-        text
-      )
-    );
-  }
-  if (held.length >= how.most && how.most >= MOST_UNFOLDED) {
-    inner.append(element('div', { class: 'lm-note' }, `${lines(held.length)} of ${count(item.held)}: ungrouped they are all in the list`));
-  } else if (held.length >= how.most) {
-    inner.append(
-      textButton(`show more than ${lines(how.most)}`, () =>
-        actions.unfold(item.id, { ranks: how.ranks, most: 5 * how.most })
-      )
-    );
-  }
-  if (item.held < item.count) {
-    inner.append(
-      element('div', { class: 'lm-note' }, `${lines(item.count - item.held)} of this group not shown here, all in the store`)
-    );
-  }
-  return inner;
 }
 
 function skipRow(item: SkipItem, look: RowLook, actions: RowActions): HTMLElement {
@@ -298,12 +173,17 @@ function skipRow(item: SkipItem, look: RowLook, actions: RowActions): HTMLElemen
     const inner = element('div', { class: 'lm-inner' });
     for (const group of item.groups.slice(0, UNFOLD_LINES)) {
       const text = element('span', {});
-      appendText(text, group.text.slice(0, LONGEST_LINE), look);
+      if (group.shape === null) {
+        appendText(text, group.text.slice(0, LONGEST_LINE), look);
+      } else {
+        appendTemplate(text, group.shape, null, false, look);
+      }
+      const ranks = nameRanks(parseRanks(group.ranks) ?? [], look.ranks);
       inner.append(
         element(
           'div',
           { class: `lm-sub lm-level-${levelSlot(group.level)}` },
-          element('span', { class: 'lm-who' }, who(group.ranks, group.job, group.target)),
+          element('span', { class: 'lm-who' }, who(ranks, group.job, group.target)),
           times(group.count),
           text
         )
@@ -324,26 +204,6 @@ function windowRow(first: number, last: number, held: number): HTMLElement {
     element('span', {}, 'Aggregated Logs'),
     element('span', { class: 'lm-note' }, `${clock(first, false)} to ${clock(last, false)}, ${lines(held)}`)
   );
-}
-
-function times(value: number): HTMLElement {
-  return element('span', { class: 'lm-times' }, `${count(value)}×`);
-}
-
-function textButton(text: string, click: () => void): HTMLButtonElement {
-  const node = element('button', { type: 'button', class: 'lm-link', tabindex: -1 }, text);
-  node.addEventListener('click', click);
-  return node;
-}
-
-function disclosure(open: boolean, what: string, click: () => void): HTMLButtonElement {
-  const node = element(
-    'button',
-    { type: 'button', class: 'lm-fold', 'aria-expanded': String(open), 'aria-label': `Unfold ${what}`, tabindex: -1 },
-    open ? '▾' : '▸'
-  );
-  node.addEventListener('click', click);
-  return node;
 }
 
 /** An item as plain text, for the clipboard and for labels: what it stands for, one line each. */

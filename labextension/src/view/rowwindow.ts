@@ -18,6 +18,7 @@ export class RowWindow {
   readonly node = element('div', { class: 'lm-rows' });
   private readonly shown = new Map<string, Shown>();
   private lookNumber = 0;
+  private held: Element | null = null;
 
   /** `blurred` is called before the row that has the focus goes. */
   constructor(
@@ -31,6 +32,14 @@ export class RowWindow {
   /** What rows look like has changed: the next `show` builds all of them again. */
   restyle(): void {
     this.lookNumber += 1;
+  }
+
+  /** The row that a node is in stays as it is until the next call, with null: it is being clicked, or its
+   * text selected. Tells whether one was held. */
+  hold(node: Node | null): boolean {
+    const had = this.held !== null;
+    this.held = rowAt(node);
+    return had;
   }
 
   /** Makes the rows those of the items `first` to `last` (exclusive). */
@@ -58,6 +67,7 @@ export class RowWindow {
         }
         shown.node.remove();
         this.shown.delete(id);
+        this.actions.dropValues(id);
       }
     }
     this.mark();
@@ -70,8 +80,7 @@ export class RowWindow {
 
   /** Index of the item whose row a node is in; -1: of none. */
   indexAt(node: Node | null): number {
-    const from = node instanceof Element ? node : (node?.parentElement ?? null);
-    const row = from?.closest('.lm-row');
+    const row = rowAt(node);
     for (const shown of this.shown.values()) {
       if (shown.node === row) {
         return shown.index;
@@ -101,12 +110,14 @@ export class RowWindow {
 
   private rowOf(item: Item, index: number): HTMLElement {
     const shown = this.shown.get(item.id);
-    const mark = stamp(item);
-    if (shown && shown.stamp === mark && shown.look === this.lookNumber) {
+    const values = item.kind === 'group' ? this.actions.values(item) : null;
+    const mark = stamp(item, values);
+    const isSame = shown?.stamp === mark && shown.look === this.lookNumber;
+    if (shown && (isSame || shown.node === this.held)) {
       shown.index = index;
       return shown.node;
     }
-    const node = buildRow(item, this.look, this.actions);
+    const node = buildRow(item, this.look, this.actions, values);
     node.tabIndex = -1;
     if (shown) {
       const focused = shown.node.contains(document.activeElement);
@@ -118,4 +129,9 @@ export class RowWindow {
     this.shown.set(item.id, { node, index, stamp: mark, look: this.lookNumber });
     return node;
   }
+}
+
+function rowAt(node: Node | null): Element | null {
+  const from = node instanceof Element ? node : (node?.parentElement ?? null);
+  return from?.closest('.lm-row') ?? null;
 }

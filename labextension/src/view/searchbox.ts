@@ -93,6 +93,13 @@ export class SearchBox {
     this.search();
   }
 
+  /** Shows only lines with this text, as it stands there. */
+  filter(text: string): void {
+    this.input.value = text;
+    press(this.regex, false);
+    this.setMode('filter');
+  }
+
   /** Goes to the next or previous match. */
   step(direction: 1 | -1): void {
     const ids = this.found.ids;

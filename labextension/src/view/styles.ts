@@ -21,6 +21,9 @@ const STYLES = `
   --lm-bar: #8fa6bf;
   --lm-bar-debug: #c3ccd6;
   --lm-mark: #ffe08a;
+  --lm-slot: #8aa3c4;
+  --lm-slot-text: #1d4f91;
+  --lm-slot-tint: rgba(33, 118, 210, 0.1);
   --lm-black: var(--logmesh-ansi-black, #24292f);
   --lm-red: var(--logmesh-ansi-red, #b8141f);
   --lm-green: var(--logmesh-ansi-green, #12692c);
@@ -68,6 +71,9 @@ const STYLES = `
   --lm-bar: #5d7793;
   --lm-bar-debug: #3f4d5d;
   --lm-mark: #7a5c00;
+  --lm-slot: #58708f;
+  --lm-slot-text: #a9cdfb;
+  --lm-slot-tint: rgba(88, 166, 255, 0.16);
   --lm-black: var(--logmesh-ansi-black, #8b95a3);
   --lm-red: var(--logmesh-ansi-red, #ff7b80);
   --lm-green: var(--logmesh-ansi-green, #56d17b);
@@ -230,6 +236,23 @@ const STYLES = `
 .lm-sub { min-height: var(--lm-row, 18px); }
 .lm-chips { display: flex; flex-wrap: wrap; gap: 2px; padding: 2px 0; }
 .lm-link.lm-chip { margin: 0; padding: 0 5px; border-radius: 7px; background: var(--lm-hover); color: var(--lm-ink); font-size: 0.85em; line-height: 1.4; text-decoration: none; }
+.lm-slot { padding: 0 0.35em; border: 1px solid var(--lm-slot); color: var(--lm-slot-text); font-size: 0.9em; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.lm-slot::before { content: attr(data-shown); }
+.lm-sign { font-size: 0; line-height: 0; }
+.lm-slot-number { border-radius: 0.75em; background: var(--lm-slot-tint); }
+.lm-slot-text { border-style: dashed; border-radius: 0; font-style: italic; }
+.lm-facts { color: var(--lm-soft); font-variant-numeric: tabular-nums; }
+.lm-values { margin: 1px 0 3px; }
+.lm-slots { display: inline-table; vertical-align: top; margin: 1px 3ch 3px 0; border-collapse: collapse; color: var(--lm-ink); font-size: 0.92em; line-height: 1.45; white-space: nowrap; }
+.lm-slots th, .lm-slots td { padding: 0 1.2ch 0 0; border: 0; text-align: left; vertical-align: top; font-weight: normal; background: none; }
+.lm-slots tr { background: none !important; }
+.lm-slots thead th { border-bottom: 1px solid var(--lm-line); color: var(--lm-soft); font-size: 0.9em; }
+.lm-slots tbody th { padding-right: 2ch; font-weight: 600; }
+.lm-slots tbody th .lm-slot { margin-right: 0.6ch; font-weight: normal; }
+.lm-slots .lm-figure { text-align: right; font-variant-numeric: tabular-nums; }
+.lm-slots .lm-link { margin: 0; max-width: 48ch; overflow: hidden; text-overflow: ellipsis; vertical-align: bottom; text-decoration-style: dotted; user-select: text; }
+.lm-slots td .lm-link { color: inherit; }
+.lm-slots td .lm-link:hover { color: var(--lm-accent); }
 .lm-link.lm-chip[aria-pressed='true'] { background: var(--lm-choice); box-shadow: inset 0 0 0 1px var(--lm-accent); }
 .lm-skip { color: var(--lm-soft); background: repeating-linear-gradient(-45deg, transparent 0 5px, var(--lm-hover) 5px 6px); border-left-color: var(--lm-line); }
 .lm-window { gap: 1ch; padding-left: 2ch; color: var(--lm-soft); font-size: 0.9em; box-shadow: inset 0 1px var(--lm-line); user-select: none; }

@@ -2,7 +2,7 @@
  * What is unfolded of a view's rows, and what rows ask for: more of an item, or lines that this page does
  * not hold.
  */
-import type { GroupItem, IQuery, ISession, LineItem, SkipItem } from '../core/api';
+import type { GroupItem, GroupValues, IQuery, ISession, LineItem, SkipItem } from '../core/api';
 import type { RowActions, Unfolded } from './rows';
 
 /** What unfolding asks of the view. */
@@ -12,6 +12,8 @@ export interface UnfoldingHost {
   /** Somebody reads here: the list stays where it is. */
   stay(): void;
   failed(error: unknown): void;
+  showRanks(ranks: ReadonlySet<number>): void;
+  showText(text: string): void;
 }
 
 export class Unfolding implements RowActions {
@@ -58,5 +60,33 @@ export class Unfolding implements RowActions {
 
   groupLines(item: GroupItem, how: Unfolded): readonly LineItem[] {
     return this.query.groupLines(item.id, how.ranks, how.most);
+  }
+
+  values(item: GroupItem): GroupValues | null {
+    return this.query.values(item.id, this.unfolded.has(item.id));
+  }
+
+  dropValues(id: string): void {
+    this.query.dropValues(id);
+  }
+
+  showRanks(ranks: ReadonlySet<number>): void {
+    this.host.showRanks(ranks);
+  }
+
+  showText(text: string): void {
+    this.host.showText(text);
+  }
+
+  /** Items have changed: what was unfolded stays so where it has another id now. */
+  follow(): void {
+    for (const [id, how] of [...this.unfolded]) {
+      const index = this.query.indexOf(id);
+      const item = index < 0 ? null : this.query.item(index);
+      if (item?.kind === 'group' && item.id !== id) {
+        this.unfolded.delete(id);
+        this.unfolded.set(item.id, this.unfolded.get(item.id) ?? how);
+      }
+    }
   }
 }

@@ -1,6 +1,13 @@
 /** A stand-in for the kernel: messages by number, a transport that a test holds both ends of, a clock. */
 import type { ITransport } from '../../src/core/api';
-import type { RequestMessage, RowsMessage, SkipMessage, SourceTuple } from '../../src/core/protocol';
+import { levelOf } from '../../src/core/levels';
+import type {
+  RequestMessage,
+  RowsMessage,
+  SkipMessage,
+  SourceTuple,
+  TemplateTuple
+} from '../../src/core/protocol';
 import type { Scheduler } from '../../src/core/scheduler';
 
 export interface Line {
@@ -11,7 +18,11 @@ export interface Line {
   wall?: number;
   flags?: number;
   trueBytes?: number;
+  /** By default that of {@link FakeKernel.like}. */
+  template?: number;
 }
+
+const NUMBER = /\d+(?:\.\d+)*/g;
 
 const encoder = new TextEncoder();
 
@@ -19,10 +30,16 @@ export function sourceOf(id: number): SourceTuple {
   return [id, id % 8, id < 8 ? '' : 'job 1', `host${id % 2}`, 1000 + id];
 }
 
-/** What a kernel's store would hold: rows with the numbers within their streams. */
+/** What a kernel's store would hold: rows with the numbers within their streams. Lines are alike here that
+ * differ in numbers only, unless a test says more. */
 export class FakeKernel {
   readonly lines: (Required<Line> & { row: number; line: number })[] = [];
+  /** By id; sent with each message that needs them, and all those that are merged. */
+  readonly templates = new Map<number, TemplateTuple>();
+  sendsTemplates = true;
+  sendsIds = true;
   n = 0;
+  private readonly ids = new Map<string, number>();
   private readonly nextLine = new Map<string, number>();
 
   add(...lines: (Line | string)[]): void {
@@ -30,13 +47,50 @@ export class FakeKernel {
       const given = typeof line === 'string' ? { text: line } : line;
       const row = this.lines.length;
       const full = {
-        source: 0, target: 1, cell: 1, wall: 1000 + row / 100, flags: 0, trueBytes: 0, ...given, row
+        source: 0, target: 1, cell: 1, wall: 1000 + row / 100, flags: 0, trueBytes: 0,
+        template: given.template ?? this.like(given.text),
+        ...given,
+        row
       };
       const stream = `${full.source} ${full.target}`;
       const number = this.nextLine.get(stream) ?? 0;
       this.nextLine.set(stream, number + 1);
       this.lines.push({ ...full, line: number });
     }
+  }
+
+  /** The template of a text. */
+  like(text: string): number {
+    const pieces = text.split(NUMBER);
+    const key = JSON.stringify(pieces);
+    let id = this.ids.get(key);
+    if (id === undefined) {
+      id = this.ids.size + 1;
+      this.ids.set(key, id);
+      this.templates.set(id, [id, id, pieces, '#'.repeat(pieces.length - 1), levelOf(text)]);
+    }
+    return id;
+  }
+
+  /** A template becomes part of another. */
+  merge(id: number, into: number): void {
+    this.templates.set(id, [id, into, [], '', 0]);
+  }
+
+  /** A message that only tells templates. */
+  telling(...ids: number[]): RowsMessage {
+    return { ...this.rows(0, 0).message, templates: ids.map(id => this.templates.get(id) as TemplateTuple) };
+  }
+
+  private templatesOf(ids: Iterable<number>): TemplateTuple[] {
+    const needed = new Set(ids);
+    for (const id of needed) {
+      const into = this.templates.get(id)?.[1];
+      if (into !== undefined) {
+        needed.add(into);
+      }
+    }
+    return [...this.templates.values()].filter(([id, into]) => needed.has(id) || id !== into);
   }
 
   /** The message of some rows, all of them as lines but for what is in skips. */
@@ -48,6 +102,7 @@ export class FakeKernel {
     const chunks: RowsMessage['chunks'] = [];
     const marks: RowsMessage['marks'] = [];
     const sources = new Map<number, SourceTuple>();
+    const ids: number[] = [];
     let text = '';
     for (const line of this.lines.slice(first, end)) {
       if (skips.some(skip => line.row >= skip.first && line.row < skip.end)) {
@@ -70,13 +125,25 @@ export class FakeKernel {
         marks.push([line.row, line.flags, line.trueBytes]);
       }
       text += `${line.text}\n`;
+      ids.push(line.template);
     }
     const message: RowsMessage = {
       logmesh: 1, session: 's', n: ++this.n, type: 'rows', live, first, end,
       sources: [...sources.values()], chunks, marks, skips
     };
+    if (this.sendsTemplates) {
+      const skipped = skips.flatMap(({ groups }) => groups.map(group => group[7]));
+      message.templates = this.templatesOf([...ids, ...skipped]);
+    }
     const bytes = encoder.encode(text);
-    return { message, buffer: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength) };
+    // Somewhere in a larger buffer, as where a transport takes frames apart.
+    const buffer = new ArrayBuffer(1 + bytes.length + (this.sendsIds ? 4 * ids.length : 0));
+    new Uint8Array(buffer).set(bytes, 1);
+    const view = new DataView(buffer, 1);
+    for (const [at, id] of this.sendsIds ? ids.entries() : []) {
+      view.setUint32(bytes.length + 4 * at, id, true);
+    }
+    return { message, buffer: view };
   }
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { levelOf, levelSlot, levelsOf } from '../../src/core/levels';
 
-/** The same lines and levels as in the kernel's `tests/unit/test_patterns.py`. */
+/** Lines and levels that the kernel's `tests/unit/test_levels.py` has as well. */
 const EXAMPLES: readonly (readonly [string, number])[] = [
   ['DEBUG:root:x', 10],
   ['INFO:root:x', 20],

@@ -160,7 +160,7 @@ describe('rows', () => {
     const { held } = all.session.store;
     expect(itemsOf(all.query)).toMatchObject([
       { kind: 'group', count: 6000, held: held / 2, text: 'even' },
-      { kind: 'group', count: 6000, held: held / 2, text: 'odd #' }
+      { kind: 'group', count: 6000, held: held / 2, text: 'odd <#>' }
     ]);
   });
 
@@ -198,7 +198,7 @@ describe('skips', () => {
     kernel.add(...Array.from({ length: 10 }, (_, row) => ({ text: `step ${row}`, source: row % 2 })));
     const skip: SkipMessage = {
       first: 2, end: 8, cells: [[1, 6, 2, 8]], wall: [1, 2], others: 0,
-      groups: [[1, '', 1, 'step #', 6, '0-1', 1]]
+      groups: [[1, '', 1, 'step 2', 6, '0-1', 1, kernel.like('step 2')]]
     };
     give(all, kernel.rows(0, 10, { live: true, skips: [skip] }));
     expect(all.query.item(2)).toMatchObject({ kind: 'skip', lines: 6, groups: [{ count: 6 }] });
@@ -210,7 +210,7 @@ describe('skips', () => {
     expect(itemsOf(all.query)[6]).toMatchObject({ kind: 'skip', lines: 2, groups: [{ count: 2 }] });
     all.query.setGrouped(true);
     expect(itemsOf(all.query)).toMatchObject([
-      { kind: 'group', count: 10, held: 8, text: 'step #', differs: true, ranks: [0, 1] }
+      { kind: 'group', count: 10, held: 8, text: 'step <#>', differs: true, ranks: [0, 1] }
     ]);
   });
 
@@ -259,7 +259,9 @@ describe('the pieces of a skip', () => {
     inGroups.setGrouped(true);
     const skip = {
       ...skipOf(kernel, 0, 300),
-      groups: grouped ? [[1, '', 1, 'other #', grouped, '0', 1] as SkipMessage['groups'][number]] : []
+      groups: grouped
+        ? [[1, '', 1, 'other 1', grouped, '0', 1, kernel.like('other 1')] as SkipMessage['groups'][number]]
+        : []
     };
     for (const query of [all.query, inGroups]) {
       query.setFilter({ cell: 1 });
@@ -312,9 +314,10 @@ describe('what is not held', () => {
     const lines = 30_000;
     for (let row = 0; row < lines; row += 100) {
       kernel.add(...Array.from({ length: 100 }, (_, at) => ({ text: `word${'x'.repeat((row / 100) % 60)} ${at}` })));
+      const text = `ERROR: word${'x'.repeat((row / 100) % 60)} ${row}`;
       const skip: SkipMessage = {
         ...skipOf(kernel, row + 20, row + 100),
-        groups: [[1, '', 1, `ERROR: word${'x'.repeat((row / 100) % 60)} #`, 80, `${row % 7}`, 1]]
+        groups: [[1, '', 1, text, 80, `${row % 7}`, 1, kernel.like(text)]]
       };
       give(all, kernel.rows(row, row + 100, { live: true, skips: [skip] }));
       all.scheduler.run(5);

@@ -137,7 +137,7 @@ describe.each([1, 2, 5, 1000])('tracebacks, %i rows a message', rows => {
       true
     );
     expect(items).toMatchObject([
-      { kind: 'group', count: 4, text: 'step #' },
+      { kind: 'group', count: 4, text: 'step <#>' },
       { kind: 'block', count: 2, ranks: [0, 1] }
     ]);
   });

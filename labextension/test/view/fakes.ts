@@ -3,6 +3,7 @@ import { vi } from 'vitest';
 import type {
   Filter,
   Found,
+  GroupValues,
   IQuery,
   ISession,
   Item,
@@ -64,6 +65,7 @@ export class FakeSession extends Emitter<SessionEvents> implements ISession {
   errors = 0;
   readonly asked: Asked[] = [];
   readonly fetch = vi.fn(() => Promise.resolve());
+  readonly values = vi.fn<ISession['values']>(() => Promise.resolve({ values: [], lines: 0, whole: false }));
   readonly download = vi.fn(() => Promise.resolve({ name: 'all.txt', blob: new Blob(['all']) }));
 
   get mode(): Mode | null {
@@ -123,6 +125,8 @@ export class FakeQuery extends Emitter<QueryEvents> implements IQuery {
   levels: LevelCounts = [0, 0, 0, 0, 0, 0];
   working = false;
   readonly dispose = vi.fn();
+  readonly values = vi.fn((): GroupValues | null => null);
+  readonly dropValues = vi.fn<IQuery['dropValues']>();
 
   constructor(
     readonly session: ISession,

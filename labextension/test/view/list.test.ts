@@ -27,11 +27,14 @@ beforeEach(() => {
   });
   vi.spyOn(window, 'getComputedStyle').mockReturnValue({ fontSize: '14px' } as CSSStyleDeclaration);
   query = new FakeQuery(new FakeSession(), Array.from({ length: 1000 }, (_, row) => line(row, `text ${row}`)));
-  const look: RowLook = { time: 'off', base: 0, cells: false, marked: null, openFile: null, unfolded, whole: new Set() };
+  const look: RowLook = { time: 'off', base: 0, cells: false, marked: null, openFile: null, unfolded, whole: new Set(), ranks: new Set() };
   list = new LogList({
     query,
     look,
-    actions: { unfold: vi.fn(), showWhole: vi.fn(), fetch: vi.fn(), groupLines: () => [] },
+    actions: {
+      unfold: vi.fn(), showWhole: vi.fn(), fetch: vi.fn(), groupLines: () => [], values: () => null,
+      dropValues: vi.fn(), showRanks: vi.fn(), showText: vi.fn()
+    },
     maxHeight: null,
     label: 'lines',
     followed,
@@ -103,6 +106,24 @@ it('keeps elements of rows that stay', () => {
   query.emit('grown', 1);
   frame();
   expect(list.node.contains(before)).toBe(true);
+});
+
+it('builds no row again while it is being clicked', () => {
+  const node = list.node.querySelector('.lm-row:last-child');
+  const change = (text: string): void => {
+    query.items[999] = line(999, text);
+    query.emit('changed', undefined);
+    frame();
+  };
+  node?.querySelector('.lm-body')?.dispatchEvent(new Event('pointerdown', { bubbles: true }));
+  change('changed once');
+  expect(list.node.contains(node)).toBe(true);
+  document.dispatchEvent(new Event('pointerup'));
+  frame();
+  expect(texts().slice(-1)).toEqual(['changed once']);
+  expect(list.node.contains(node)).toBe(false);
+  change('changed again');
+  expect(texts().slice(-1)).toEqual(['changed again']);
 });
 
 it('pauses when somebody scrolls up, keeps the place, and follows again at the end', () => {

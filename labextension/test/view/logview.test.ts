@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import type { SkipItem } from '../../src/core/api';
+import type { GroupItem, GroupValues, SkipItem } from '../../src/core/api';
 import { LogList } from '../../src/view/list';
 import { LogView, type LogViewOptions } from '../../src/view/logview';
 import { FakeQuery, FakeSession, line, proc } from './fakes';
@@ -218,4 +218,75 @@ it('counts lines that it holds no more: new ones, errors, and what it announces'
   query.emit('changed', undefined);
   vi.advanceTimersByTime(50);
   expect(view.node.querySelector('.lm-counts')?.textContent).toBe('20 lines, 1,000,000 not shown here');
+});
+
+const GROUP: GroupItem = {
+  kind: 'group', id: 'g1', text: 'verb <*> took <#>', shape: { pieces: ['verb ', ' took ', ''], kinds: '*#' }, differs: true,
+  others: false, count: 10, ranks: [0, 1, 2, 4, 5, 6, 8, 9, 10], firstWall: 1, lastWall: 2, held: 10, target: 1, job: '', level: 0, cell: 1
+};
+const VALUES: GroupValues = {
+  slots: [
+    { kind: '*', distinct: 1, more: false, top: [{ value: 'a.b(', count: 10, ranks: '0' }] },
+    { kind: '#', count: 10, min: 1, minRank: 4, median: 2, max: 3, maxRank: 0 }
+  ],
+  lines: 10, stored: false, whole: true, version: 1
+};
+
+function grouped(): void {
+  made(0);
+  query.grouped = true;
+  query.items.push(GROUP);
+  query.values.mockReturnValue(VALUES);
+  query.emit('changed', undefined);
+  vi.advanceTimersByTime(50);
+}
+
+function unfold(): void {
+  view.node.querySelector<HTMLButtonElement>('.lm-fold')?.click();
+  vi.advanceTimersByTime(50);
+}
+
+it('a click on a rank or on a value of a group filters, and the controls show that', () => {
+  grouped();
+  unfold();
+  view.node.querySelector<HTMLButtonElement>('[title="show only lines of rank 4"]')?.click();
+  expect(query.filter.ranks).toEqual(new Set([4]));
+  expect(view.node.querySelector<HTMLInputElement>('.lm-input')?.value).toBe('4');
+  view.node.querySelector<HTMLButtonElement>('[aria-label="Regular expression"]')?.click();
+  [...view.node.querySelectorAll<HTMLButtonElement>('.lm-slots button')].find(({ textContent }) => textContent === 'a.b(')?.click();
+  expect(query.filter).toMatchObject({ text: 'a.b(', regex: false, ranks: new Set([4]) });
+  expect([view.node.querySelector<HTMLInputElement>('.lm-search-text')?.value, shown('.lm-bar')]).toEqual(['a.b(', true]);
+});
+
+it('asks for values of groups that are in sight, of the store where they are open, and gives them up', () => {
+  grouped();
+  expect(query.values).toHaveBeenLastCalledWith('g1', false);
+  unfold();
+  expect(query.values).toHaveBeenLastCalledWith('g1', true);
+  expect(query.dropValues).not.toHaveBeenCalled();
+  query.items.length = 0;
+  query.emit('changed', undefined);
+  vi.advanceTimersByTime(50);
+  expect(query.dropValues).toHaveBeenCalledWith('g1');
+});
+
+it('a group stays open when it becomes part of another', () => {
+  grouped();
+  unfold();
+  vi.spyOn(query, 'indexOf').mockReturnValue(0);
+  query.items[0] = { ...GROUP, id: 'g2', count: 20 };
+  query.emit('changed', undefined);
+  vi.advanceTimersByTime(50);
+  expect(view.node.querySelector('.lm-fold')?.getAttribute('aria-expanded')).toBe('true');
+});
+
+it('names ranks shorter as soon as it knows which there are', () => {
+  grouped();
+  const named = (): string | null | undefined => view.node.querySelector('.lm-who')?.textContent;
+  expect(named()).toBe('[0-2,4-6,8-10]');
+  session.procs = Array.from({ length: 11 }, (_, rank) => proc(rank));
+  session.procs.push(proc(99, { job: 'job 1' }));
+  session.emit('procs', undefined);
+  vi.advanceTimersByTime(50);
+  expect(named()).toBe('[all but 3,7]');
 });

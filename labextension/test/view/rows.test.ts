@@ -8,11 +8,15 @@ const actions = {
   unfold: vi.fn<RowActions['unfold']>(),
   showWhole: vi.fn<RowActions['showWhole']>(),
   fetch: vi.fn<RowActions['fetch']>(),
-  groupLines: () => [line(7, 'held line')]
+  groupLines: () => [line(7, 'held line')],
+  values: () => null,
+  dropValues: vi.fn<RowActions['dropValues']>(),
+  showRanks: vi.fn<RowActions['showRanks']>(),
+  showText: vi.fn<RowActions['showText']>()
 };
 
 function look(change: Partial<RowLook> = {}): RowLook {
-  return { time: 'off', base: 0, cells: false, marked: null, openFile: null, unfolded: new Map(), whole: new Set(), ...change };
+  return { time: 'off', base: 0, cells: false, marked: null, openFile: null, unfolded: new Map(), whole: new Set(), ranks: new Set(), ...change };
 }
 
 function row(item: Item, change: Partial<RowLook> = {}): HTMLElement {
@@ -24,12 +28,12 @@ const block: BlockItem = {
   wall: 5, title: 'ValueError: no', lines: ['Traceback (most recent call last):', 'ValueError: no'], open: false
 };
 const group: GroupItem = {
-  kind: 'group', id: 'g', text: 'step #', differs: true, count: 1200, ranks: [0, 1, 2], firstWall: 1, lastWall: 2, held: 1000,
+  kind: 'group', id: 'g', text: 'step <#>', shape: { pieces: ['step ', ''], kinds: '#' }, others: false, differs: true, count: 1200, ranks: [0, 1, 2], firstWall: 1, lastWall: 2, held: 1000,
   target: 1, job: '', level: 20, cell: 1
 };
 const skip: SkipItem = {
   kind: 'skip', id: 's', first: 0, end: 18204, lines: 18204, known: true, others: 4, errors: 3, wall: [1, 2], loading: false,
-  groups: [{ text: 'lost <b>', count: 18200, ranks: '0-7', level: 40, target: 2, job: '' }]
+  groups: [{ text: 'lost <b>', shape: null, count: 18200, ranks: '0-7', level: 40, target: 2, job: '' }]
 };
 
 it('a line tells rank, stream, job and level, not by colour alone', () => {
@@ -102,7 +106,7 @@ it('a row is built again when what it shows changes, and only then', () => {
 
 it('a row is built again when its text is redrawn in the same length', () => {
   expect(stamp(line(1, '| 10% |'))).not.toBe(stamp(line(1, '| 20% |')));
-  expect(stamp({ ...group, text: 'stop #' })).not.toBe(stamp(group));
+  expect(stamp({ ...group, text: 'stop <#>' })).not.toBe(stamp(group));
 });
 
 it('a row is built again when the source of its lines is learnt', () => {
@@ -118,5 +122,5 @@ it('a row is built again when the source of its lines is learnt', () => {
 it('as text, items are inert and whole', () => {
   expect(itemText(line(1, '\x1b[31mred\x1b]0;x\x07'))).toBe('[1] red␛]0;x␇');
   expect(itemText(block)).toBe('[0-2,8 err] Traceback (most recent call last):\n[0-2,8 err] ValueError: no');
-  expect(itemText(group)).toBe('[0-2] 1,200× step #');
+  expect(itemText(group)).toBe('[0-2] 1,200× step <#>');
 });
