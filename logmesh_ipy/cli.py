@@ -22,8 +22,8 @@ from .errors import LogMeshError, OptionError, SpawnError
 from .file_appender import check_directory
 from .instance import Instance
 from .job import Job
+from .levels import LEVEL_NAMES, level_name, parse_level
 from .mesh import HostMesh, ProcMesh
-from .patterns import LEVEL_NAMES, level_name, parse_level
 from .settings import LogMesh
 from .store import Chunk, LogStore
 from .views.driver import ViewDriver

@@ -107,7 +107,7 @@ def _engines() -> List[str]:
 
 
 def _levels() -> List[str]:
-    from .patterns import LEVEL_NAMES
+    from .levels import LEVEL_NAMES
 
     return [name for level, name in LEVEL_NAMES.items() if level]
 

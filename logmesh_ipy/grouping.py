@@ -1,26 +1,36 @@
-"""Which lines are alike: ids for lines, learned in one pass, in bulk.
+r"""Which lines are alike: ids for lines, learned in one pass, in bulk.
 
-Three levels, each entered only by what the one before does not know:
+Three steps, each taken only for what the one before does not know:
 
-1. a line with its digits masked: a dictionary, without any work per line in Python;
-2. the same with runs of digits shortened, then its skeleton, made by regular expressions over all
-   unknown masks at once;
-3. `clusters`, which learns.
+1. the *mask* of a line, its digits all ``0``: a look in a dictionary, no work per line in Python;
+2. its *skeleton*, made of all unknown masks at once: another look;
+3. `clusters`, which learns what else may vary.
 
-The dictionaries of the first two are caches: bounded, and emptied when full. Learning is bounded
-by a credit that lines which are known earn; what comes beyond it, or beyond the memory for groups,
-is of the group OTHERS.
+The dictionaries of the first two are caches: bounded, and emptied when full. Step 3 is bounded by
+a credit that known lines earn, so that a flood of lines of ever new kinds costs little and leaves
+room; what comes beyond the credit, or beyond the memory for groups, is of the group OTHERS.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, List, Optional, Set
 
 from .clusters import Clusters
 from .levels import level_of
-from .literals import has_kept, keep, keep_all, may_have, restore
-from .masks import LOOK_BYTES, collapse, cut, has_width, mask, skeletons, widths
+from .literals import keep, keep_all, may_have
+from .masks import (
+    LOOK_BYTES,
+    WIDTH,
+    is_binary,
+    mask,
+    mask_digits,
+    rest_of,
+    shortened,
+    skeletons,
+    with_widths,
+)
 from .templates import SlotKind, Template
 
 __all__ = ["OTHERS", "Grouper", "SlotKind", "Template"]
@@ -29,49 +39,73 @@ OTHERS = 0
 """The group of the lines that are of more kinds than memory allows."""
 
 _KEEPS = -1
-"""In the caches: the digits of these lines matter, they must be looked at themselves."""
+"""In a cache: numbers of these lines matter, so each line must be looked at."""
 _WIDTHS = -2
-"""In the caches: so do the widths of their numbers."""
+"""In a cache: the widths of their numbers matter."""
 
-_CREDIT = 8192
-_EARN = 1 / 16
+_MAX_CREDIT = 4_000
+_LOW_CREDIT = 400
+"""With less, what is no text is not looked at."""
+_RESERVE = 2_000
+"""So far into debt goes what was seen before."""
+_EARNED_BY_KNOWN = 1 / 16
+_EARNED_BY_ALL = 1 / 512
+_MAX_REFUSED = 32_768
+
+_ERROR = 40
+_MAY_BE_ERROR = re.compile(rb"(?i:err|exce|crit|fatal|panic|traceback)|\bE\d{4} ")
+
+_MASKS_BYTES = 12 << 20
+_SHORT_BYTES = 6 << 20
+_KEPT_BYTES = 3 << 20
+_SKELETONS_BYTES = 6 << 20
+_ENTRY_BYTES = 150
 
 
 class _Cache(Dict[bytes, int]):
-    """From texts to ids, of about ``limit`` bytes; emptied when full."""
+    """Ids by text, in about ``limit`` bytes; emptied when full. OTHERS is never kept."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
         self._limit = limit
-        self._size = 0
+        self._bytes = 0
 
-    def add(self, found: Dict[bytes, int]) -> None:
-        size = sum(map(len, found)) + 150 * len(found)
-        if self._size + size > self._limit:
+    def keep(self, found: Dict[bytes, int]) -> None:
+        ids = {name: id_ for name, id_ in found.items() if id_ and len(name) <= LOOK_BYTES + 32}
+        size = sum(map(len, ids)) + _ENTRY_BYTES * len(ids)
+        if self._bytes + size > self._limit:
             self.clear()
-            self._size = 0
+            self._bytes = 0
         if size <= self._limit:
-            self.update(found)
-            self._size += size
+            self.update(ids)
+            self._bytes += size
 
 
 class Grouper:
-    """Learns, in one pass over lines, which are alike. One for a session. Not thread-safe.
+    r"""Learns, in one pass over lines, which are alike. One for a session. Not thread-safe.
 
     ``similarity_threshold`` (0 to 1) is how much of a line's words may differ, beside numbers and
     ids, for lines to be alike; with 0 only numbers and ids may. With ``exact`` only identical lines
     are alike. Raises ValueError for a threshold out of range.
+
+    >>> grouper = Grouper()
+    >>> grouper.ids(b"step 1: loss 0.5\nstep 12: loss 0.4\nstep 13: loss nan\n")
+    [1, 1, 2]
+    >>> grouper.template(1).text
+    b'step <#>: loss <#>'
     """
 
-    def __init__(self, similarity_threshold: float = 0.3, exact: bool = False) -> None:
+    def __init__(self, similarity_threshold: float = 0.4, exact: bool = False) -> None:
         if not 0 <= similarity_threshold <= 1:
             raise ValueError(f"similarity_threshold must be 0 to 1; not {similarity_threshold!r}")
         self._exact = exact
-        self._masks = _Cache(16 << 20)
-        self._short = _Cache(8 << 20)
-        self._skeletons = _Cache(8 << 20)
-        self._clusters = Clusters(similarity_threshold)
-        self._credit = float(_CREDIT)
+        self._clusters = Clusters(0.0 if exact else similarity_threshold)
+        self._credit = float(_MAX_CREDIT)
+        self._refused: Set[int] = set()
+        self._masks = _Cache(_MASKS_BYTES)
+        self._short = _Cache(_SHORT_BYTES)
+        self._kept = _Cache(_KEPT_BYTES)
+        self._skeletons = _Cache(_SKELETONS_BYTES)
 
     @property
     def revision(self) -> int:
@@ -80,16 +114,17 @@ class Grouper:
 
     def ids(self, data: bytes) -> List[int]:
         r"""The id of each line of ``data``, in order; each line ends with ``\n``."""
-        keys = (data if self._exact else mask(data)).split(b"\n")
-        if not keys[-1]:
-            keys.pop()
-        found: List[Optional[int]] = list(map(self._masks.get, keys))
-        if None in found or _KEEPS in found:
-            self._look_up(found, keys, data)
-        return found  # type: ignore[return-value]  # none is left
+        masks = (data if self._exact else mask(data)).split(b"\n")
+        if not masks[-1]:
+            masks.pop()
+        ids: List[Optional[int]] = list(map(self._masks.get, masks))
+        if None in ids or _KEEPS in ids:
+            return self._look_up(ids, masks, data.split(b"\n"))
+        self._earn(len(ids))
+        return ids  # type: ignore[return-value]  # none is None
 
     def count(self, data: bytes) -> Dict[int, int]:
-        """How many lines of ``data`` are of each id."""
+        """How many lines of ``data`` are of each id, as `ids` gives them."""
         return Counter(self.ids(data))
 
     def find(self, template_id: int) -> int:
@@ -100,95 +135,127 @@ class Grouper:
         """What the lines of a group have in common."""
         return self._clusters.template(template_id)
 
-    def _look_up(self, found: List[Optional[int]], keys: List[bytes], data: bytes) -> None:
-        """Fill in the ids that are missing in ``found``."""
-        lines = data.split(b"\n")
-        missing = [at for at, known in enumerate(found) if known is None or known == _KEEPS]
-        self._credit = min(self._credit + _EARN * (len(found) - len(missing)), _CREDIT)
-        firsts: Dict[bytes, int] = {}
-        kept: List[int] = []
-        for at in missing:
-            if found[at] is None:
-                firsts.setdefault(keys[at], at)
-            else:
-                kept.append(at)
-        if self._exact:
-            fresh = self._resolve([keep_all(key) for key in firsts], list(firsts))
-            fresh = dict(zip(firsts, fresh.values()))
-        else:
-            fresh = self._of_masks(list(firsts), [lines[at] for at in firsts.values()])
-        self._masks.add({key: id for key, id in fresh.items() if id and len(key) <= LOOK_BYTES})
-        for at in missing:
-            if found[at] is None:
-                found[at] = fresh[keys[at]]
-                if found[at] == _KEEPS:
-                    kept.append(at)
-        if kept:
-            written = [keep(lines[at][:LOOK_BYTES]) + lines[at][LOOK_BYTES:] for at in kept]
-            names = [cut(name) for name in collapse(mask(b"\n".join(written))).split(b"\n")]
-            known = self._of_short(dict(zip(names, kept)), lines)
-            for at, name in zip(kept, names):
-                found[at] = known[name]
+    def _earn(self, known: int, unknown: int = 0) -> None:
+        earned = known * _EARNED_BY_KNOWN + unknown * _EARNED_BY_ALL
+        self._credit = min(self._credit + earned, _MAX_CREDIT)
 
-    def _of_masks(self, keys: List[bytes], examples: List[bytes]) -> Dict[bytes, int]:
-        short = [cut(key) for key in collapse(b"\n".join(keys)).split(b"\n")]
-        unknown = {name: at for at, name in enumerate(short) if name not in self._short}
-        special = {}
-        if unknown:
-            if may_have(b"\n".join(unknown)):
-                special.update({name: _KEEPS for name in unknown if may_have(name)})
-            if has_width(b"\n".join(unknown)):
-                special.update({n: _WIDTHS for n in unknown if n not in special and has_width(n)})
-            self._short.add(special)
-        ids = self._of_short({n: at for n, at in zip(short, range(len(short))) if n not in special}, examples)
-        ids.update(special)
-        answer = {key: ids[name] for key, name in zip(keys, short)}
-        wide = [at for at, name in enumerate(short) if ids[name] == _WIDTHS]
-        if wide:
-            names = [
-                cut(n) for n in collapse(b"\n".join(widths(keys[at]) for at in wide)).split(b"\n")
-            ]
-            known = self._of_short(dict(zip(names, wide)), examples, "w")
-            for at, name in zip(wide, names):
-                answer[keys[at]] = known[name]
-        return answer
+    def _look_up(
+        self, ids: List[Optional[int]], masks: List[bytes], lines: List[bytes]
+    ) -> List[int]:
+        """The ids with those filled in that the first cache does not know."""
+        missing = ids.count(None)
+        self._earn(len(ids) - missing, missing)
+        if missing:
+            # Each mask where it stands first; not one step per line that has it.
+            first = dict(zip(reversed(masks), range(len(masks) - 1, -1, -1), strict=True))
+            known = {name: self._masks.get(name) for name in first}
+            unknown = sorted((n for n, id_ in known.items() if id_ is None), key=first.__getitem__)
+            of = self._of_lines if self._exact else self._of_masks
+            made = of(unknown, [lines[first[name]] for name in unknown])
+            fresh = dict(zip(unknown, made, strict=True))
+            self._masks.keep(fresh)
+            known.update(fresh)
+            ids = list(map(known.__getitem__, masks))
+        if _KEEPS in ids:
+            kept = [at for at, id_ in enumerate(ids) if id_ == _KEEPS]
+            for at, id_ in zip(kept, self._of_kept([lines[at] for at in kept]), strict=True):
+                ids[at] = id_
+        return ids  # type: ignore[return-value]  # none is None
 
-    def _of_short(self, names: Dict[bytes, int], examples: List[bytes], kind: str = "") -> Dict[bytes, int]:
-        """The id of each shortened mask; the values are the places of their examples."""
-        ids: Dict[bytes, int] = {}
-        unknown = []
-        get = self._short.get if not kind else {}.get
-        for name in names:
-            id = get(name)
-            if id is None:
-                unknown.append(name)
-            else:
-                ids[name] = id
-        if unknown:
-            made = skeletons(unknown)
-            known = self._resolve(made, [examples[names[name]] for name in unknown])
-            fresh = {name: known[skeleton] for name, skeleton in zip(unknown, made)}
-            ids.update(fresh)
-            if not kind:
-                self._short.add({name: id for name, id in fresh.items() if id})
+    def _of_masks(self, masks: List[bytes], examples: List[bytes]) -> List[int]:
+        """The id of each mask, or _KEEPS. ``examples`` are lines that have them."""
+        short = shortened(masks)
+        first = {name: at for at, name in enumerate(short) if name not in self._short}
+        known = {name: id_ for name in short if (id_ := self._short.get(name)) is not None}
+        if first:
+            keeps = may_have(b"\n".join(first))
+            fresh = dict.fromkeys(keeps, _KEEPS)
+            if self._credit < _LOW_CREDIT:
+                fresh.update((name, OTHERS) for name in first if is_binary(name))
+            plain = [name for name in first if name not in fresh]
+            if plain:
+                fresh.update(self._of_plain(plain, [examples[first[name]] for name in plain]))
+            self._short.keep(fresh)
+            known.update(fresh)
+        ids = [known[name] for name in short]
+        if _WIDTHS in ids:
+            wide = [at for at, id_ in enumerate(ids) if id_ == _WIDTHS]
+            names = shortened([with_widths(masks[at]) for at in wide])
+            made = self._of_names(names, [examples[at] for at in wide])
+            for at, id_ in zip(wide, made, strict=True):
+                ids[at] = id_
         return ids
 
-    def _resolve(self, names: List[bytes], examples: List[bytes]) -> Dict[bytes, int]:
-        ids: Dict[bytes, int] = {}
+    def _of_plain(self, names: List[bytes], examples: List[bytes]) -> Dict[bytes, int]:
+        """The id of each shortened mask, or _WIDTHS."""
+        made = skeletons(names)
+        found = dict.fromkeys(names, _WIDTHS)
+        if any(WIDTH in skeleton for skeleton in made):
+            narrow = [at for at, skeleton in enumerate(made) if WIDTH not in skeleton]
+            names = [names[at] for at in narrow]
+            made = [made[at] for at in narrow]
+            examples = [examples[at] for at in narrow]
+        found.update(zip(names, self._of_skeletons(made, examples), strict=True))
+        return found
+
+    def _of_kept(self, lines: List[bytes]) -> List[int]:
+        """The ids of lines that have numbers that matter."""
+        written = [keep(line[:LOOK_BYTES]) + line[LOOK_BYTES:] for line in lines]
+        names = shortened(mask_digits(b"\n".join(written)).split(b"\n"))
+        first = {
+            name: line for name, line in zip(names, lines, strict=True) if name not in self._kept
+        }
+        known = {name: id_ for name in names if (id_ := self._kept.get(name)) is not None}
+        if first:
+            made = self._of_names(list(first), list(first.values()))
+            fresh = dict(zip(first, made, strict=True))
+            self._kept.keep(fresh)
+            known.update(fresh)
+        return [known[name] for name in names]
+
+    def _of_lines(self, lines: List[bytes], examples: List[bytes]) -> List[int]:
+        """The id of each line, where only identical ones are alike."""
+        written = [keep_all(line[:LOOK_BYTES]) + rest_of(line) for line in lines]
+        return self._of_skeletons(written, examples)
+
+    def _of_names(self, names: List[bytes], examples: List[bytes]) -> List[int]:
+        """The ids of shortened masks, the widths of whose numbers are known or do not matter."""
+        made = [skeleton.replace(WIDTH, b"") for skeleton in skeletons(names)]
+        return self._of_skeletons(made, examples)
+
+    def _of_skeletons(self, names: List[bytes], examples: List[bytes]) -> List[int]:
+        """The ids of skeletons: those that are not known are learned, while there is credit."""
+        ids: List[int] = []
         fresh: Dict[bytes, int] = {}
-        get = self._skeletons.get
-        for name, example in zip(names, examples):
-            if name in ids:
-                continue
-            id = get(name)
-            if id is None:
-                if self._credit < 1:
-                    id = OTHERS
-                else:
-                    self._credit -= 1
-                    id = self._clusters.add(name, level_of(example), example)
-                    if id:
-                        fresh[name] = id
-            ids[name] = id
-        self._skeletons.add(fresh)
+        for name, example in zip(names, examples, strict=True):
+            id_ = self._skeletons.get(name)
+            if id_ is None:
+                id_ = fresh.get(name)
+            if id_ is None:
+                id_ = fresh[name] = self._learn(name, example)
+            ids.append(id_)
+        self._skeletons.keep(fresh)
+        self._earn(len(names) - len(fresh))
         return ids
+
+    def _learn(self, skeleton: bytes, example: bytes) -> int:
+        """The id of a new skeleton; OTHERS where there is no credit.
+
+        What was refused once and comes again is more likely to be worth it, and so is an error.
+        """
+        if self._credit < 1:
+            key = hash(skeleton)
+            worth = key in self._refused or _states_error(example)
+            if not worth or self._credit < -_RESERVE:
+                if len(self._refused) >= _MAX_REFUSED:
+                    self._refused.clear()
+                self._refused.add(key)
+                return OTHERS
+        self._credit -= 1
+        return self._clusters.add(skeleton, level_of(example), example)
+
+
+def _states_error(line: bytes) -> bool:
+    """Whether a line's level is ERROR or above; quick where it is not."""
+    head = line[:LOOK_BYTES]
+    return _MAY_BE_ERROR.search(head) is not None and (level_of(head) or 0) >= _ERROR

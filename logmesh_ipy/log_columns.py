@@ -31,9 +31,9 @@ from typing import (
 )
 
 from .errors import OptionError
+from .levels import level_keys, level_of
 from .lines import LineFlag, LineMark
 from .log_filter import UNSTATED_LEVEL, LogFilter, TextPattern
-from .patterns import level_of, mask
 from .store import ChunkHead, ChunkRun, Row
 
 try:
@@ -76,15 +76,23 @@ _STREAMS = pa.array(["stdout", "stderr"], pa.string())
 _OFFSET = struct.Struct("=q")
 
 # Every line whose level is known has one of the signs of that level: a word in any case ("err"
-# and "warn" stand in the names of exceptions), or the sign of glog or TensorFlow; or it has an
-# escape sequence, which may stand in the middle of a word.
+# and "warn" stand in the names of exceptions), a letter as glog and others put it, or a number; or
+# it has an escape sequence, which may stand in the middle of a word.
+_SIGN_OF_LETTER = r'|{0}\d{{4}} \d\d:|[:\d] {0} |\[{0} |{0}/|"s": ?"{0}|{0}: '
+_SIGN_OF_NUMBER = (
+    r"|<\d|(?:level|severity|levelno|severityNumber|(?i:priority))" + r'"?\s{0,4}[:=]\s{0,4}"?\d'
+)
+_SIGN_WORDS = (
+    (10, "[DV]", "trace|trac|trce|debu|dbug|fine|verbose"),
+    (20, "I", "info|notice|note"),
+    (30, "W", "warn"),
+    (40, "E", "err|eror|exception|traceback|systemexit|severe|fail|caused by|uncaught|panicked"),
+    (50, "F", "crit|fata|pani|alert|emerg|segmentation|bus error|abort|floating|terminate called"),
+)
 _LEVEL_SIGNS: Mapping[int, str] = MappingProxyType(
     {
-        10: "(?i:trace|debug)",
-        20: r"(?i:info|notice)|I\d{4} \d\d:|: I ",
-        30: r"(?i:warn)|W\d{4} \d\d:|: W ",
-        40: r"(?i:err|exception|traceback|systemexit)|E\d{4} \d\d:|: E ",
-        50: r"(?i:crit|fatal|panic)|F\d{4} \d\d:|: F ",
+        level: f"(?i:{words})" + _SIGN_OF_LETTER.format(letter) + _SIGN_OF_NUMBER
+        for level, letter, words in _SIGN_WORDS
     }
 )
 _ANY_SIGN = "|".join([*_LEVEL_SIGNS.values(), r"\x1b"])
@@ -292,7 +300,7 @@ def levels_of(lines: pa.Array) -> pa.Array:
     for start in range(0, len(heads), _HEADS):  # the interpreter lock is held for some at a time
         some = heads.slice(start, _HEADS).to_pylist()
         # Digits do not change a level: lines that differ in nothing else are looked at once.
-        levels += map(_level_of, mask(b"\n".join(some) + b"\n"))
+        levels += map(_level_of, level_keys(b"\n".join(some) + b"\n"))
     return pc.replace_with_mask(unstated, may, pa.array(levels, pa.int8())) if levels else unstated
 
 

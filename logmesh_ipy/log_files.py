@@ -10,8 +10,8 @@ import json
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, BinaryIO, Iterable, Iterator, List
 
+from .levels import level_name
 from .log_summary import source_prefix
-from .patterns import level_name
 from .sanitize import to_text
 from .store import ChunkHead
 

@@ -13,8 +13,8 @@ from typing import FrozenSet, Iterable, List, Optional, Set, SupportsIndex, Tupl
 
 from .config import parse_ranks
 from .errors import OptionError
+from .levels import level_name
 from .model import STREAMS, OutputTarget, fold_ranks
-from .patterns import level_name
 from .store import ChunkHead
 
 __all__ = [

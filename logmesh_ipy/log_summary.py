@@ -11,8 +11,8 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Deque, Iterable, List, Optional, Sequence, Set, Tuple
 
+from .levels import level_name, level_of
 from .model import OutputTarget, ProcInfo, fold_ranks
-from .patterns import level_name, level_of
 from .sanitize import to_html, to_text
 from .store import Row
 

@@ -35,6 +35,7 @@ from typing import (
 )
 
 from .errors import MeshStateError, OptionError
+from .levels import parse_level
 from .log_files import json_lines, text_lines, write_parquet
 from .log_filter import (
     LogFilter,
@@ -49,7 +50,6 @@ from .log_filter import (
 )
 from .log_summary import LogSummary
 from .log_workers import LogTask, in_order
-from .patterns import parse_level
 from .store import ChunkRun, LogStore, Row
 
 if TYPE_CHECKING:

@@ -258,7 +258,7 @@ class LogMeshMagics(Magics):
 
     async def _do_set_mode(self, args: Any, _: object) -> None:
         from .config import check_window
-        from .patterns import parse_level
+        from .levels import parse_level
 
         session = self.session
         session.require("set_mode")

@@ -3,43 +3,67 @@ r"""Bulk masking of what varies in lines: numbers, ids, addresses, paths, times.
 Two steps, each a function of the one before, so that lines with equal masks are alike all the way:
 
 - a *mask* is a line whose digits are all ``0`` (`mask`), later with runs of them shortened
-  (`collapse`);
+  (`collapse`) and cut to what is looked at (`cut`);
 - a *skeleton* (`skeletons`) is a mask in which each variable part is one *mark*: ``1`` for a
-  number, ``2`` for other text, ``3`` for a date or a time. Marks are digits that no mask contains,
-  so nothing needs escaping.
+  number, ``2`` for other text, ``3`` for a date or a time. No other digits are left, so nothing
+  needs escaping.
 
-Words are never masked. Both work on many lines at once, joined by ``\n``. Pure functions; called
-by `grouping`.
+Words are never masked. Masking works on many lines at once, joined by ``\n``; skeletons are made
+token by token, and the tokens remembered. Called by `grouping`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Dict, List, Match
+from typing import Dict, List
 
-from .verdicts import is_verdict, words_in
+from .verdicts import has_verdict, is_verdict, words_in
 
-__all__ = ["NUMBER", "REST", "TEXT", "TIME", "collapse", "cut", "has_width", "mask", "skeletons", "widths"]
+__all__ = [
+    "LOOK_BYTES",
+    "NUMBER",
+    "REST",
+    "TEXT",
+    "TIME",
+    "WIDTH",
+    "collapse",
+    "is_binary",
+    "mask",
+    "mask_digits",
+    "rest_of",
+    "shortened",
+    "skeletons",
+    "with_widths",
+]
 
 NUMBER = b"1"
 TEXT = b"2"
 TIME = b"3"
 REST = b"4"
-"""What follows behind the look at a long line, as a digest in letters."""
+"""Before the digest, in letters, of what is behind the look at a long line."""
+WIDTH = b"5"
+"""Before what may be of a hexadecimal number; the widths of numbers tell, see `with_widths`."""
 
 LOOK_BYTES = 4096
-"""So much of a mask is looked at in detail."""
+"""So much of a collapsed mask is looked at in detail."""
+_HEAD_BYTES = 4 * LOOK_BYTES
 
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_MASKED = bytes.maketrans(b"123456789\x0e\x0f", b"000000000" + TEXT + TEXT)
 _LETTERS = bytes.maketrans(b"0123456789abcdef", b"ghijklmnopqrstuv")
 
 
 def mask(data: bytes) -> bytes:
-    """``data`` with each digit ``0``.
+    r"""``data`` with each digit ``0``, and TEXT for the bytes ``\x0e`` and ``\x0f``.
 
     >>> mask(b"step 12, loss nan")
     b'step 00, loss nan'
     """
+    return data.translate(_MASKED)
+
+
+def mask_digits(data: bytes) -> bytes:
+    """``data`` with each digit ``0``."""
     return data.translate(_ZEROS)
 
 
@@ -52,77 +76,104 @@ def collapse(masked: bytes) -> bytes:
     return masked.replace(b"0000", b"0").replace(b"00", b"0").replace(b"00", b"0")
 
 
-def cut(masked: bytes) -> bytes:
-    """A mask of at most LOOK_BYTES and a digest: what is behind them is told apart by it.
+def shortened(masks: List[bytes]) -> List[bytes]:
+    """Each mask collapsed; a long one cut to LOOK_BYTES and a digest. At least one mask."""
+    return collapse(b"\n".join(map(_cut, masks))).split(b"\n")
 
-    The digest is the same for lines that differ in digits only.
-    """
+
+def _cut(masked: bytes) -> bytes:
     if len(masked) <= LOOK_BYTES:
         return masked
-    rest = masked[LOOK_BYTES:]
-    digest = hash((rest.translate(None, b"0"), rest.count(b" 0")))
-    return masked[:LOOK_BYTES] + REST + (b"%016x" % (digest & (1 << 64) - 1)).translate(_LETTERS)
+    head = collapse(masked[:_HEAD_BYTES])
+    if len(head) <= LOOK_BYTES and len(masked) <= _HEAD_BYTES:
+        return head
+    return head[:LOOK_BYTES] + rest_of(masked.translate(None, b"0"), masked.count(b" 0"))
 
 
-# Short tokens like 0c and e0 may be part of a column of hexadecimal numbers of a fixed width.
-_SHORT_HEX = re.compile(rb"(?<![A-Za-z0])(?:0+(?:[a-f]{1,8}|[A-F]{1,8})|(?:[a-f]{1,8}|[A-F]{1,8})0+)(?![A-Za-z0])")
-_WIDE_HEX = re.compile(rb"(?<![A-Za-z0])(?=0*[a-fA-F])(?=[a-fA-F]*0)(?:[0a-f]{6,}|[0A-F]{6,})(?![A-Za-z0])")
+def rest_of(text: bytes, numbers: int = 0) -> bytes:
+    """A digest of a long text as REST and 16 letters; nothing for one of up to LOOK_BYTES."""
+    if len(text) <= LOOK_BYTES and not numbers:
+        return b""
+    digest = hash((text, numbers)) & (1 << 64) - 1
+    return REST + (b"%016x" % digest).translate(_LETTERS)
 
 
-def has_width(masks: bytes) -> bool:
-    """Whether the width of a number in any of these collapsed masks matters."""
-    return _SHORT_HEX.search(masks) is not None
-
-
-def widths(masked: bytes) -> bytes:
-    """A mask, not collapsed, with TEXT for the hexadecimal numbers of six digits and more."""
-    return _WIDE_HEX.sub(TEXT, masked)
-
-
-# --- what is variable by its form -------------------------------------------------------------
-
-_MONTH = rb"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-_DAY = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
-_CLOCK = rb"0+:0+(?::0+)?(?:[.,:]0+)?"
-_TIMES = re.compile(
-    # Fri Jul 01 08:16:53 PDT 2005 · 01/Jul/2005:08:16:53 +0000 · Jul 1 08:16:53
-    rb"\b(?:" + _DAY + rb",? +)?(?:0+[ /-])?" + _MONTH + rb"[ /-]+0+(?:,? +0+)?[ :]+" + _CLOCK
-    + rb"(?: ?[AP]M)?(?: [A-Z]{3,4}(?= 0))?(?: 0+)?(?: [-+]0+)?\b"
-    # 2026-01-01T12:00:00.000Z · 2005-06-03-15.42.50.675872 · 26/01/01 12:00 · 2026.01.01 · 20260101
-    rb"|(?<![\w.-])0+(?P<by>[-/])0+(?P=by)"
-    rb"0+(?:[T _-]?0+[:.]0+[:.]0+(?:[.,]0+)?)?(?:Z| ?[+-]0+:?0*\b)?(?!\w)"
-    rb"|(?<![\w:.])" + _CLOCK + rb"(?:Z\b| [AP]M\b)?(?![\w:])"
-)  # fmt: skip
-
-# URLs, addresses, hosts, ids, paths and the like. What has letters in it is looked at again.
-_NAMES = re.compile(
-    rb"[A-Za-z][\w+.-]*://[^\s\"'<>,;()\[\]{}]+"  # URL
-    rb"|(?<![\w./~-])(?:[A-Za-z]:\\|\\\\|~?/|\.\.?/)[^\s\"'<>,;()\[\]{}:=|]*[\w*]/?"  # path
-    rb"|(?<![\w.-])(?=[a-z.]*[0-])(?:[a-z0-]+\.){2,}[a-z]{2,}(?::0+)?(?![\w./])"  # host
-    rb"|(?<![\w.-])(?:[a-z0-]+\.)+(?:com|net|org|edu|gov|local|internal)(?:\.[a-z]{2})?(?![\w./])"
-    rb"|(?<![\w.])0+(?:\.0+){3}(?:[:/]0+)?(?!\w|\.\w)"  # IPv4
-    rb"|(?<![\w.-])[A-Za-z0][\w-]*(?:\.[\w-]+)+(?:/0+(?:\.0+){3})?:0+(?!\w)"  # host:port
-    rb"|(?<![\w.-])[A-Za-z]{0,2}0+(?:[-:_.][A-Za-z]{0,2}0*){2,}(?<=[A-Za-z0])(?!\w)"  # R0-M0-NF
-    rb"|(?<!\w)[\w.+-]+@[\w-]+(?:\.[\w-]+)+"  # mail
-    rb"|(?<!\w)(?=[0a-f-]*0)[0a-f]{1,8}(?:-[0a-f]{1,4}){3}-[0a-f]{1,12}(?!\w)"  # uuid
-    rb"|(?<!\w)0[xX][0a-fA-F]+(?!\w)"
-    rb"|(?<![\w:.])(?=[a-fA-F:]*0)(?:[0a-fA-F]{1,4}::?){3,}[0a-fA-F]{1,4}(?![\w:])"  # MAC, IPv6
-    rb"|(?<![\w.])v?0+\.0+\.0+(?:[.+-]?[\w.+-]*\w)?"  # version
-    rb"|(?<![\w./+=-])[A-Za-z0+/_=-]{20,}(?![\w])"  # base64 and the like
+_WIDE_HEX = re.compile(
+    rb"(?<!\w)[0a-f]{8}-(?:[0a-f]{4}-){3}[0a-f]{12}(?!\w)|"
+    rb"(?<![A-Za-z0])(?=0*[a-fA-F])(?=[a-fA-F]*0)(?:[0a-f]{6,128}|[0A-F]{6,128})(?![A-Za-z0])"
 )
+
+
+def with_widths(masked: bytes) -> bytes:
+    """A mask, not collapsed, with TEXT for the hexadecimal numbers of six digits and more."""
+    return _WIDE_HEX.sub(TEXT, masked[:_HEAD_BYTES]) + masked[_HEAD_BYTES:]
+
+
+_CONTROLS = bytes(set(range(32)) - set(b"\t\r\x1b"))
+
+
+def is_binary(line: bytes) -> bool:
+    """Whether more than one byte in twenty is a control character that no text has."""
+    return len(line) - len(line.translate(None, _CONTROLS)) > len(line) // 20
+
+
+# --- tokens -----------------------------------------------------------------------------------
+
+# What follows the scheme of a URL is one token, though delimiters are in it.
+_DELIMITER = re.compile(rb"(://[^\s\"'<>,;()\[\]{}|]*|[\s\"'<>,;()\[\]{}=|]+)")
+
+_URL = rb"://.+"
+_PATH = rb"(?:[A-Za-z]:\\|[A-Za-z]:/|\\\\|~?/|\.\.?/)[^:]*[^:/\\][/\\]?"
+_HOST = rb"(?=[a-z.]*[0-])(?:[a-z0-]+\.){2,}[a-z]{2,}"
+_DOMAIN = rb"(?:[a-z0-]+\.)+(?:com|net|org|edu|gov|local|internal)(?:\.[a-z]{2})?"
+_NAME_AND_PORT = rb"[A-Za-z0][\w-]*(?:\.[\w-]+)+(?:/0+(?:\.0+){3})?:0+"
+_WHOLE = re.compile(
+    rb"(?:" + _URL
+    + rb"|" + _PATH
+    + rb"|(?:" + _HOST + rb"|" + _DOMAIN + rb")(?::0+)?"
+    + rb"|" + _NAME_AND_PORT
+    + rb"|/?0+(?:\.0+){3}(?:[:/]0+)?"  # IPv4
+    rb"|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"  # mail
+    rb"|(?=[0a-f-]*0)[0a-f]{1,8}(?:-[0a-f]{1,4}){3}-[0a-f]{1,12}"  # uuid
+    rb"|0[xX][0a-fA-F]+"
+    rb"|(?=[a-fA-F:]*0)(?:[0a-fA-F]{1,4}::?){3,}[0a-fA-F]{1,4}"  # MAC, IPv6
+    rb"|v?0+\.0+\.0+(?:[.+-]?[\w.+-]*\w)?"  # version
+    rb")\Z"
+)  # fmt: skip
+# Codes of letters and numbers: R00-M0-NF, 1-1.2.
+_CODE = re.compile(rb"[A-Za-z]{0,2}0+(?:[-:_.][A-Za-z]{0,2}0*){2,}(?<=[A-Za-z0])\Z")
+_CLOCK = rb"0+:0+(?::0+)?(?:[.,:]0+)?"
+_TIME = re.compile(
+    rb"(?:0+([-/.])0+\1(?:0+)(?:[T_:-]?0+[:.]0+[:.]0+(?:\.0+)?)?(?:Z|[+-]0+:?0*)?"
+    rb"|" + _CLOCK + rb"(?:Z|[+-]0+:?0*)?"
+    rb")\Z"
+)  # fmt: skip
 _HEX = re.compile(
     rb"(?<![A-Za-z0])(?:"
     rb"(?=[0a-f]{4})[0a-f]*?(?:0[a-f]+0|[a-f]0+[a-f])[0a-f]*"
     rb"|(?=[0A-F]{4})[0A-F]*?(?:0[A-F]+0|[A-F]0+[A-F])[0A-F]*"
     rb")(?![A-Za-z0])"
 )
-_NUMBERS = re.compile(
+# Short tokens like 0c and e0.
+_SHORT_HEX = re.compile(
+    rb"(?<![A-Za-z0])(?:0+(?:[a-f]{1,8}|[A-F]{1,8})|(?:[a-f]{1,8}|[A-F]{1,8})0+"
+    rb"|0+[A-Fa-f]0+|[a-f]0+[a-f]|[A-F]0+[A-F])(?![A-Za-z0]|[-+]0)"
+)
+_NUMBER = re.compile(
     rb"(?:(?<![A-Za-z0)\]])[-+])?(?:0+(?:\.0+)?|(?<![\w.])\.0+)(?:[eE][-+]?0+(?!\w))?"
 )
+_SIMPLE_NUMBER = re.compile(rb"[-+]?0+(?:\.0+)?(?:[eE][-+]?0+)?\Z")
 _RUNS = re.compile(rb"[123]{2,}")
-
-_MAX_CACHED = 8192
-_cached: Dict[bytes, bytes] = {}
+_ENDINGS = frozenset(
+    (b"in", b"out", b"err", b"error", b"lock", b"debug", b"trace", b"info", b"live")
+)
+"""Endings of files that say nothing about them, though the words may be verdicts elsewhere."""
+_TRAIL = b".:!?*"
+_BLOB = re.compile(rb"(?=[^0]*0)[A-Za-z0+_=-][A-Za-z0+/_=-]*\Z")
+_LONG_HEX = re.compile(rb"(?:[0a-f]+|[0A-F]+)\Z")
+_BLOB_BYTES = 16
+_SAMPLE_BYTES = 32
+_LONG_BYTES = 256
 
 _CLASSES = bytes.maketrans(
     b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", b"a" * 26 + b"A" * 26
@@ -130,42 +181,76 @@ _CLASSES = bytes.maketrans(
 _CHANGES = re.compile(rb"(?<=[a0])A|(?<=[aA])0|(?<=0)a")
 
 
+_MAY_VARY = re.compile(rb"[0/\\@]|\w\.\w")
+
+
+class _Tokens(Dict[bytes, bytes]):
+    """The skeleton of each token, made when first asked for; emptied when full."""
+
+    _MAX = 16384
+
+    def __missing__(self, token: bytes) -> bytes:
+        if len(self) >= self._MAX:
+            self.clear()
+        made = self[token] = _token(token) if _MAY_VARY.search(token) else token
+        return made
+
+
+_tokens = _Tokens()
+
+
 def skeletons(masks: List[bytes]) -> List[bytes]:
-    r"""The skeleton of each mask, in order. No mask contains ``\n`` or a digit other than 0.
+    r"""The skeleton of each mask, in order. No mask contains ``\n``.
 
     >>> skeletons([b"step 0 at 0.0.0.0:0: loss -0.0e-0"])
     [b'step 1 at 2: loss 1']
     """
-    text = _TIMES.sub(TIME, b"\n".join(masks))
-    text = _NAMES.sub(_name, text)
-    text = _HEX.sub(TEXT, text)
-    text = _NUMBERS.sub(NUMBER, text)
-    text = _RUNS.sub(TEXT, text)
-    return text.split(b"\n")
+    parts = _DELIMITER.split(b"\n".join(masks))
+    return b"".join(map(_tokens.__getitem__, parts)).split(b"\n")
 
 
-def _name(match: Match[bytes]) -> bytes:
-    part = match[0]
-    made = _cached.get(part)
-    if made is None:
-        if len(_cached) >= _MAX_CACHED:
-            _cached.clear()
-        made = _cached[part] = _masked_name(part)
-    return made
+def _token(token: bytes) -> bytes:
+    """The skeleton of a token."""
+    if len(token) > _LONG_BYTES:
+        return TEXT if b"0" in token else token
+    if not token.isascii():
+        return _RUNS.sub(TEXT, _NUMBER.sub(NUMBER, token)) if b"0" in token else token
+    core = token.rstrip(_TRAIL)
+    return _core(core) + token[len(core) :]
 
 
-def _masked_name(part: bytes) -> bytes:
-    """One name as TEXT; with its last word where that is a verdict; as it is where it is a word."""
-    if b":" not in part and b"/" not in part and b"\\" not in part and b"." not in part:
-        return TEXT if b"0" in part and _random(part) else part
-    last = part.replace(b"\\", b"/").rpartition(b"/")[2]
-    if last != part and b":" not in last:
+def _core(core: bytes) -> bytes:
+    if _SIMPLE_NUMBER.match(core):
+        return NUMBER
+    if len(core) >= _BLOB_BYTES and _BLOB.match(core) and (_LONG_HEX.match(core) or _random(core)):
+        return TEXT
+    if _TIME.match(core):
+        return TIME
+    if _WHOLE.match(core):
+        return _named(core)
+    if _CODE.match(core) and not has_verdict(core):
+        return TEXT
+    if b":" in core:
+        return b":".join(map(_core, core.split(b":")))
+    if b"0" not in core:
+        return core
+    core = _HEX.sub(TEXT, _SHORT_HEX.sub(rb"5\g<0>", core))
+    core = _NUMBER.sub(NUMBER, core)
+    return _RUNS.sub(TEXT, core)
+
+
+def _named(name: bytes) -> bytes:
+    """TEXT for a name; with its last part where that says how something is."""
+    last = name.replace(b"\\", b"/").rpartition(b"/")[2]
+    if last != name and b":" not in last:
         words = words_in(last.partition(b".")[0])
-        if words and is_verdict(words[-1]):
-            return TEXT + last
+        ending = last.rpartition(b".")[2]
+        if (words and is_verdict(words[-1])) or (ending not in _ENDINGS and has_verdict(ending)):
+            return TEXT + _NUMBER.sub(TEXT, last)
     return TEXT
 
 
 def _random(token: bytes) -> bool:
     """Whether a token changes between cases and digits as often as a random one does."""
-    return len(_CHANGES.findall(token.translate(_CLASSES))) * 4 > len(token)
+    start = token[:_SAMPLE_BYTES].translate(_CLASSES)
+    return len(_CHANGES.findall(start)) * 5 > len(start)

@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Option
 
 from .config import check_window
 from .errors import LogMeshError, OptionError
+from .levels import parse_level
 from .log_client_actor import ProcRecord
-from .patterns import parse_level
 from .views.comms import RawPort, comm_id_of, hears_at_once
 from .views.panel import Panel
 

@@ -23,10 +23,10 @@ from .config import MeshOptions, check_timeout
 from .errors import LoopBlockedError, MeshError, MeshStateError, OptionError
 from .instance import Instance, context
 from .job import Job
+from .levels import level_name
 from .loop import PythonTask
 from .mesh import HostMesh, ProcMesh
 from .model import FlushReport
-from .patterns import level_name
 from .store import LogStore
 from .views.base import View, plural
 from .views.default import terminal_view

@@ -24,7 +24,7 @@ from .config import (
 )
 from .config import from_environment as options_in_environment
 from .errors import OptionError
-from .patterns import parse_level
+from .levels import parse_level
 
 __all__ = ["LogMesh"]
 

@@ -12,8 +12,8 @@ import time
 from typing import Collection, List, Union
 
 from ..aggregator import Group, Report
+from ..levels import level_name
 from ..model import OutputTarget, fold_ranks
-from ..patterns import level_name
 from ..sanitize import to_text
 from ..slot_values import GroupKey, NumberSlot, TextSlot, slot_values
 from ..store import LogStore

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import List, Optional, Protocol, Sequence
 
 from ..aggregator import Report
+from ..levels import level_keys, level_of
 from ..model import OutputTarget
-from ..patterns import level_of, mask
 from ..sanitize import to_text
 from ..store import Chunk, OpenLine
 from .base import chunk_lines, line_prefix, marked_text, plural, window_header
@@ -55,7 +55,7 @@ class LevelFilter:
 
     def level(self, text: bytes) -> Optional[int]:
         """The level that the line states, if any."""
-        key = mask(text[:256])[0] if text else b""
+        key = level_keys(text[:256])[0] if text else b""
         if key not in self._levels:
             if len(self._levels) >= _MAX_CACHE:
                 self._levels.clear()

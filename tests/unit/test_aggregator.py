@@ -213,10 +213,12 @@ def test_lines_of_too_many_kinds_are_others_and_never_in_a_wrong_group() -> None
         aggregator.add([chunk(some)], 0.0)
     aggregator.add([chunk([words(0), words(kinds - 1), words(kinds + 1)])], 0.0)
     (report,) = aggregator.flush()
-    assert len(report.groups) == MAX_GROUPS
-    assert report.others == 500 + 2
-    assert report.lines == kinds + 3
-    assert counts(report) == {words(n): 2 if n == 0 else 1 for n in range(MAX_GROUPS)}
+    assert 2000 < len(report.groups) <= MAX_GROUPS
+    assert report.lines == kinds + 3 == sum(counts(report).values()) + report.others
+    wanted = {words(number): 1 for number in range(kinds + 2)}
+    wanted[words(0)] = wanted[words(kinds - 1)] = 2
+    assert all(0 < count <= wanted[text] for text, count in counts(report).items())
+    assert counts(report)[words(0)] == 2
 
 
 def test_long_lines_of_many_kinds_stay_within_the_bound_on_bytes() -> None:

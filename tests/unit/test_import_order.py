@@ -16,7 +16,7 @@ PACKAGE = "logmesh_ipy"
 
 FLOORS: Dict[int, str] = {
     0: "_version clock config errors model",
-    1: "barrier clusters evidence frames grouping handshake levels lines literals masks patterns "
+    1: "barrier clusters evidence frames grouping handshake levels lines literals masks "
     "phrases sanitize sequence templates verdicts wire",
     2: "channel procs rpc spool uplink",
     3: "actor file_appender log_client_actor log_forward_actor logger_runtime_actor stream_fwder",

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from logmesh_ipy import log_columns, log_search
 from logmesh_ipy import logs as logs_module
 from logmesh_ipy import store as store_module
+from logmesh_ipy.levels import level_of
 from logmesh_ipy.log_columns import literal_regex, pa, pc
 from logmesh_ipy.log_filter import LogFilter, TextPattern
 from logmesh_ipy.log_search import LogSearch
 from logmesh_ipy.logs import Logs
 from logmesh_ipy.model import LogMessage, OutputTarget, ProcInfo
-from logmesh_ipy.patterns import level_of
 from logmesh_ipy.store import ChunkHead, ChunkRun, LogStore, Row
-from tests.unit import test_patterns
+from tests.unit import test_levels
 
 OUT, ERR = OutputTarget.STDOUT, OutputTarget.STDERR
 PROCS = [ProcInfo(proc=p, rank=p, hostname=f"host{p % 2}", pid=100 + p) for p in range(4)]
@@ -215,7 +215,7 @@ def test_a_long_text_counts_to_its_end() -> None:
 
 @pytest.mark.parametrize("least", [1, 10, 11, 20, 21, 30, 31, 40, 41, 50, 51])
 def test_lines_of_a_level_are_found_in_every_known_form(least: int) -> None:
-    [mark] = test_patterns.test_the_level_of_a_line.pytestmark
+    [mark] = test_levels.test_the_level_of_a_line.pytestmark
     lines = [line.encode() for line, _ in mark.args[1]]
     store = LogStore()
     for line in lines:

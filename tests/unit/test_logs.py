@@ -19,17 +19,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logmesh_ipy import log_summary, patterns
+from logmesh_ipy import levels, log_summary
 from logmesh_ipy import logs as logs_module
 from logmesh_ipy import store as store_module
 from logmesh_ipy.errors import MeshStateError, OptionError
+from logmesh_ipy.levels import level_of
 from logmesh_ipy.lines import LineFlag
 from logmesh_ipy.log_columns import SCHEMA, levels_of
 from logmesh_ipy.logs import Logs
 from logmesh_ipy.model import LogMessage, OutputTarget, ProcInfo
-from logmesh_ipy.patterns import level_of
 from logmesh_ipy.store import LogStore, Row
-from tests.unit import test_patterns
+from tests.unit import test_levels
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT, ERR = OutputTarget.STDOUT, OutputTarget.STDERR
@@ -458,10 +458,10 @@ def test_levels_in_bulk_are_those_of_each_line(lines: List[bytes]) -> None:
 
 
 def test_levels_in_bulk_are_right_for_every_known_form_of_a_line() -> None:
-    [mark] = test_patterns.test_the_level_of_a_line.pytestmark
+    [mark] = test_levels.test_the_level_of_a_line.pytestmark
     lines = [line.encode() for line, _ in mark.args[1]]
     lines += [b"x" * length + b" ERROR: x" for length in range(240, 260)]
-    lines += [b"[%b] x" % word for word in patterns._WORDS]
+    lines += [b"[%b] x" % word for word in levels._WORDS]
     lines += [b"SystemExit: 1", b"KeyboardInterrupt", b"x.MyException: y", b"x: MyWarning: y"]
     assert len(lines) > 60
     assert levels_in_bulk(lines) == [level_of(line) for line in lines]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 import struct
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Dict, Iterator, List, Set, Tuple
@@ -33,7 +34,7 @@ def store(tmp_path: Path) -> Iterator[LogStore]:
 @pytest.fixture
 def dice() -> random.Random:
     seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
+    sys.stdout.write(f"seed {seed}\n")
     return random.Random(seed)
 
 
