@@ -6,7 +6,6 @@ import string
 import subprocess
 import sys
 import time
-from collections import Counter
 from typing import Callable, Dict, List
 
 import pytest
@@ -350,22 +349,3 @@ def test_in_a_flood_of_kinds_errors_still_have_groups() -> None:
     assert ids[1] == OTHERS
     assert OTHERS not in ids[::2]
     assert [grouper.template(id_).level for id_ in ids[::2]] == [40, 40]
-
-
-def test_the_look_up_of_a_new_kind_costs_nothing_per_line() -> None:
-    calls: Counter[str] = Counter()
-
-    def count(frame: object, event: str, argument: object) -> None:
-        calls[event] += 1
-
-    def calls_for(lines: int) -> int:
-        grouper, data = Grouper(), b"a new kind of line 12\n" * lines
-        calls.clear()
-        sys.setprofile(count)
-        try:
-            grouper.ids(data)
-        finally:
-            sys.setprofile(None)
-        return sum(calls.values())
-
-    assert calls_for(20_000) <= calls_for(20) + 10
