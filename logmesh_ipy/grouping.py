@@ -13,7 +13,6 @@ room; what comes beyond the credit, or beyond the memory for groups, is of the g
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import Dict, List, Optional, Set
 
@@ -51,9 +50,12 @@ _RESERVE = 2_000
 _EARNED_BY_KNOWN = 1 / 16
 _EARNED_BY_ALL = 1 / 512
 _MAX_REFUSED = 32_768
+_FLOOD = 64
+_SAMPLED = 8
+_SELDOM = 20
 
 _ERROR = 40
-_MAY_BE_ERROR = re.compile(rb"(?i:err|exce|crit|fatal|panic|traceback)|\bE\d{4} ")
+_ERROR_BYTES = 256
 
 _MASKS_BYTES = 12 << 20
 _SHORT_BYTES = 6 << 20
@@ -172,9 +174,11 @@ class Grouper:
             fresh = dict.fromkeys(keeps, _KEEPS)
             if self._credit < _LOW_CREDIT:
                 fresh.update((name, OTHERS) for name in first if is_binary(name))
-            plain = [name for name in first if name not in fresh]
+            plain = {name: examples[at] for name, at in first.items() if name not in fresh}
+            if len(plain) >= max(_FLOOD, _SAMPLED * self._credit):
+                plain = self._worth_a_look(plain, fresh)
             if plain:
-                fresh.update(self._of_plain(plain, [examples[first[name]] for name in plain]))
+                fresh.update(self._of_plain(list(plain), list(plain.values())))
             self._short.keep(fresh)
             known.update(fresh)
         ids = [known[name] for name in short]
@@ -185,6 +189,24 @@ class Grouper:
             for at, id_ in zip(wide, made, strict=True):
                 ids[at] = id_
         return ids
+
+    def _worth_a_look(
+        self, plain: Dict[bytes, bytes], fresh: Dict[bytes, int]
+    ) -> Dict[bytes, bytes]:
+        """Of shortened masks in a flood those to be looked at; the others are put into ``fresh``.
+
+        Where hardly one in a sample is of a kind that is known, the others are not either; only
+        errors are looked at then.
+        """
+        names = list(plain)
+        sample = names[::_SAMPLED]
+        found = self._of_plain(sample, [plain[name] for name in sample])
+        fresh.update(found)
+        rest = {name: example for name, example in plain.items() if name not in found}
+        if sum(map(bool, found.values())) * _SELDOM >= len(found):
+            return rest
+        fresh.update(dict.fromkeys(rest, OTHERS))
+        return {name: example for name, example in rest.items() if _states_error(example)}
 
     def _of_plain(self, names: List[bytes], examples: List[bytes]) -> Dict[bytes, int]:
         """The id of each shortened mask, or _WIDTHS."""
@@ -257,5 +279,10 @@ class Grouper:
 
 def _states_error(line: bytes) -> bool:
     """Whether a line's level is ERROR or above; quick where it is not."""
-    head = line[:LOOK_BYTES]
-    return _MAY_BE_ERROR.search(head) is not None and (level_of(head) or 0) >= _ERROR
+    head = line[:_ERROR_BYTES]
+    may = (
+        b"rror" in head or b"ERR" in head or b"xception" in head or b"raceback" in head
+        or b"ATAL" in head or b"atal" in head or b"CRIT" in head or b"rit" in head
+        or b"anic" in head or head[:1] in b"EF["
+    )  # fmt: skip
+    return may and (level_of(head) or 0) >= _ERROR
