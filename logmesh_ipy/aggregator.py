@@ -131,7 +131,6 @@ class _Window:
         strangers = [number for number in counts if number not in groups and number != OTHERS]
         lines: List[bytes] = []
         if strangers:
-            self._folded = -1  # one of them may have become part of another meanwhile
             lines = data.split(b"\n")
             self._meet(chunks, groups, strangers, ids, lines)
         rank, wall = first.info.rank, last.wall
@@ -168,7 +167,7 @@ class _Window:
         for number in strangers:
             at = first_at[number]
             text = lines[at]
-            size = 2 * len(text)
+            size = _group_bytes(text)
             known = sum(map(len, self.groups.values()))
             if known >= MAX_GROUPS or self.group_bytes + size > MAX_GROUP_BYTES:
                 continue
@@ -206,6 +205,7 @@ class _Window:
                     group.template_id = root
                     if root in groups:
                         groups[root].absorb(group)
+                        self.group_bytes -= _group_bytes(group.text)
                     else:
                         groups[root] = group
 
@@ -295,6 +295,11 @@ def _mark_differing(
         group = groups[number]
         if text != group.text:
             group.differs = True
+
+
+def _group_bytes(text: bytes) -> int:
+    """What a group takes: its text, and a template that is about as long."""
+    return 2 * len(text)
 
 
 def _first_row(group: Group) -> int:

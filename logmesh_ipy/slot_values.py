@@ -26,8 +26,9 @@ from .template_table import settled
 __all__ = ["GroupKey", "GroupValues", "NumberSlot", "TextSlot", "slot_values"]
 
 TOP_TEXTS = 5
-_READ_ROWS = 20_000
-_READ_BYTES = 1 << 20
+_READ_ROWS = 5_000
+_READ_BYTES = 256 << 10
+_MAX_TEXT = 1000
 _MAX_DISTINCT = 10_000
 _MAX_NUMBERS = 1 << 20
 _LAST_WORD = re.compile(rb"([A-Za-z_][\w.%-]{0,40})[^\w]{0,8}$")
@@ -59,7 +60,7 @@ class NumberSlot:
 class TextSlot:
     """``top``: the most frequent values as (text, count, folded ranks); ``distinct`` of how many.
 
-    ``distinct`` stops counting at ten thousand.
+    ``distinct`` stops counting at ten thousand. Texts are cut to 1,000 bytes.
     """
 
     name: str
@@ -119,7 +120,7 @@ class _Texts:
         self._ranks: Dict[bytes, Set[int]] = {}
 
     def add(self, texts: Sequence[bytes], rank: int) -> None:
-        for text, count in Counter(texts).items():
+        for text, count in Counter([text[:_MAX_TEXT] for text in texts]).items():
             ranks = self._ranks.get(text)
             if ranks is None:
                 if len(self._ranks) >= _MAX_DISTINCT:
@@ -177,16 +178,16 @@ def slot_values(
         key: _Collected(templates[key.template_id]) for key in keys if key.template_id in templates
     }
     whole = True
-    while first_row < end_row:
-        if time.perf_counter() >= deadline:
-            whole = False
-            break
+    end_row = min(end_row, store.rows)
+    while first_row < end_row and whole:
         chunks = store.read(first_row, min(_READ_ROWS, end_row - first_row), _READ_BYTES)
-        if not chunks:
-            break
+        whole = bool(chunks)  # none: closed meanwhile
         for chunk in chunks:
+            if time.perf_counter() >= deadline:
+                whole = False
+                break
             _collect(store, chunk, first_row, end_row, collected)
-        first_row = chunks[-1].first_row + chunks[-1].count
+            first_row = chunk.first_row + chunk.count
     none = GroupValues(0, whole, ())
     return [collected[key].values(whole=whole) if key in collected else none for key in keys]
 

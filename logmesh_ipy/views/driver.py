@@ -145,16 +145,20 @@ class ViewDriver:
         return self._stopping or bool(self._requests)
 
     def _round(self, requests: List[_Request], *, barrier: bool) -> None:
-        self._set_window(self._window())
-        self._read()
-        if self._aggregator is not None:
-            now = self._clock.monotonic()
-            self._show_groups(self._aggregator.flush() if barrier else self._aggregator.due(now))
+        self._guard(partial(self._advance, barrier=barrier))
         self._guard(self._show_live)
         for request in requests:
             if request.receipt is not None:
                 self._guard(partial(self.view.receipt, *request.receipt))
         self._render(final=barrier)
+
+    def _advance(self, *, barrier: bool) -> None:
+        """Read what is new; report the windows that have ended, at a barrier all."""
+        self._set_window(self._window())
+        self._read()
+        if self._aggregator is not None:
+            now = self._clock.monotonic()
+            self._show_groups(self._aggregator.flush() if barrier else self._aggregator.due(now))
 
     def _read(self) -> None:
         """Give the view what there is now; not what arrives meanwhile, which may never end."""
@@ -190,7 +194,7 @@ class ViewDriver:
 
     def _show_groups(self, reports: List[Report]) -> None:
         for report in reports:
-            add_values(self._store, report)
+            self._guard(partial(add_values, self._store, report))
             self._guard(partial(self.view.groups, report))
 
     def _show_live(self) -> None:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ..sanitize import settle
 from ..store import Chunk, LogStore, OpenLine
 from .cut import cost, first_lines, from_row, last_line, last_lines, presentable, until_row
 from .skips import Cells, summaries
-from .told import ToldTemplates, id_bytes
+from .told import Telling, ToldTemplates, id_bytes
 
 __all__ = [
     "HISTORY_BYTES",
@@ -46,6 +46,7 @@ _MAX_COUNTED_ROWS = 200_000
 _SUMMARY_SEC = 0.012  # of each sixth of a second, while the kernel computes as well: 60k lines
 _MAX_LIVE_LINES = 200
 _MAX_LIVE_TEXT = 1000
+_SKIP_TEMPLATES_BYTES = 8 << 10
 _SKIP_TEMPLATE = 7  # where a skip's group tells its template
 
 
@@ -285,14 +286,36 @@ class RowFeed:
             )  # fmt: skip
             if not live or info.proc not in self._known_sources:
                 sources[info.proc] = (info.proc, info.rank, info.job, info.hostname, info.pid)
-        used = {*ids, *(group[_SKIP_TEMPLATE] for skip in skips for group in skip["groups"])}
-        templates = self._told.due(used) if live else self._told.all_of(used)
+        templates = self._templates(set(ids), skips, live=live)
         content = {
             "type": "rows", "live": live, "first": first, "end": end,
             "sources": list(sources.values()), "chunks": tuples, "marks": marks, "skips": skips,
             "templates": templates,
         }  # fmt: skip
         return Message(content, b"".join([*parts, id_bytes(ids)]))
+
+    def _templates(
+        self, used: Set[int], skips: List[Dict[str, Any]], *, live: bool
+    ) -> List[Telling]:
+        """What a message must tell of templates.
+
+        Those of skips' groups as far as they find room: the other groups go as their text only.
+        """
+        told = self._told.due(used) if live else self._told.all_of(used)
+        of_skips = {group[_SKIP_TEMPLATE] for skip in skips for group in skip["groups"]} - used
+        more = self._told.unknown(of_skips) if live else self._told.all_of(of_skips)
+        size = 0
+        left_out: Set[int] = set()
+        for telling in more:
+            size += len(json.dumps(telling))
+            if size > _SKIP_TEMPLATES_BYTES:
+                left_out.add(telling[0])
+        for skip in skips:
+            skip["groups"] = [
+                (*group[:_SKIP_TEMPLATE], 0) if group[_SKIP_TEMPLATE] in left_out else group
+                for group in skip["groups"]
+            ]
+        return told + [telling for telling in more if telling[0] not in left_out]
 
 
 def _size(message: Message) -> int:

@@ -38,6 +38,7 @@ from ..slot_values import GroupKey, NumberSlot, TextSlot, slot_values
 from ..store import LogStore
 from .comms import Port, any_greeted, open_ports
 from .feed import Message, RowFeed, live_message
+from .worker import Worker
 
 __all__ = ["MAX_PER_SEC", "Panel", "PanelSource"]
 
@@ -58,6 +59,7 @@ _PART_BYTES = 240 << 10
 _VALUES_SEC = 3.0
 _MAX_VALUE = 200
 _MOST = sys.float_info.max
+_TOO_MANY = "too many requests wait to be answered; try again"
 _NOTHING: Iterator[Message] = iter(())
 
 
@@ -103,6 +105,7 @@ class Panel:
         self._condition = threading.Condition()
         self._replies: Deque[Message] = deque()
         self._proofs: Deque[Tuple[int, Message]] = deque()
+        self._values_worker = Worker("logmesh-values", _MAX_WAITING)
         self._work: Deque[Tuple[str, Iterator[Message]]] = deque()
         self._receipts: Dict[int, Message] = {}
         self._number = 0
@@ -227,10 +230,13 @@ class Panel:
         yield Message({"type": "reply", "id": request, "ok": True, "next": stop})
 
     def _download(self, request: str, data: Mapping[str, Any]) -> None:
-        cell, ranks = data.get("cell"), data.get("ranks")
-        file_format = str(data.get("format"))
-        chosen = None if ranks is None else [int(rank) for rank in ranks]
-        of_cell = None if cell is None else int(cell)
+        file_format, ranks = str(data.get("format")), data.get("ranks")
+        if ranks is not None and not (
+            isinstance(ranks, list) and all(isinstance(rank, int) for rank in ranks)
+        ):
+            raise OptionError(f"ranks is {ranks!r:.80}; it must be a list of ranks")
+        chosen: Optional[List[int]] = ranks
+        of_cell = None if data.get("cell") is None else _whole(data, "cell")
 
         def make() -> None:
             try:
@@ -243,10 +249,10 @@ class Panel:
 
     def _values(self, request: str, data: Mapping[str, Any]) -> None:
         """What stands in a group's slots, over all its lines in the store; in a thread."""
-        cell = data.get("cell")
+        cell = None if data.get("cell") is None else _whole(data, "cell")
         key = GroupKey(
             _whole(data, "template"), OutputTarget(_whole(data, "target")),
-            str(data.get("job", "")), None if cell is None else int(cell),
+            str(data.get("job", "")), cell,
         )  # fmt: skip
         first, end = _whole(data, "first"), _whole(data, "end")
 
@@ -258,7 +264,8 @@ class Panel:
             except Exception as error:  # noqa: BLE001 (told to who asked for it)
                 self._reply(request, error=str(error) or type(error).__name__)
 
-        threading.Thread(target=look, name="logmesh-values", daemon=True).start()
+        if not self._values_worker.submit(look):
+            raise OptionError(_TOO_MANY)
 
     def _reply(self, request: str, text: str = "", error: str = "", **more: Any) -> None:
         content: Dict[str, Any] = {"type": "reply", "id": request, "ok": not error, "text": text}
@@ -272,7 +279,7 @@ class Panel:
     def _add(self, request: str, messages: Iterator[Message]) -> None:
         with self._condition:
             if len(self._work) >= _MAX_WAITING:
-                raise OptionError("too many requests wait to be answered; try again")
+                raise OptionError(_TOO_MANY)
             self._work.append((request, messages))
         self._wake()
 
@@ -431,7 +438,7 @@ class Panel:
 def _whole(data: Mapping[str, Any], name: str) -> int:
     value = data.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise OptionError(f"{name} is {value!r}; it must be a row number")
+        raise OptionError(f"{name} is {value!r:.80}; it must be a whole number, 0 or more")
     return value
 
 

@@ -10,7 +10,7 @@ import sys
 from array import array
 from typing import Dict, Iterable, List, Sequence, Set, Tuple
 
-from ..grouping import Template
+from ..grouping import SlotKind, Template
 from ..template_table import TemplateTable
 
 __all__ = ["Telling", "ToldTemplates", "id_bytes"]
@@ -19,6 +19,10 @@ Telling = Tuple[int, int, List[str], str, int]
 """``TemplateTuple`` of the protocol: id, the id that it is part of, pieces, kinds, level."""
 
 _MAX_CHANGES = 200  # of one message: the others come with the next
+_MAX_PIECE = 500
+_MAX_PIECES = 2000  # characters of all pieces together, and slots count for some
+_SLOT_CHARS = 8
+_ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
 class ToldTemplates:
@@ -41,11 +45,15 @@ class ToldTemplates:
         """All that a message needs which uses these ids."""
         return self._tellings(used)
 
+    def unknown(self, used: Set[int]) -> List[Telling]:
+        """What browsers do not know yet of the templates used."""
+        return self._tellings(used - self._told.keys())
+
     def due(self, used: Set[int]) -> List[Telling]:
         """What browsers do not know yet of the templates used, and what of others has changed."""
         revision = self._table.revision
         if revision == self._revision:
-            return self._tellings(used - self._told.keys())
+            return self.unknown(used)
         tellings = {telling[0]: telling for telling in self._tellings(used | self._told.keys())}
         changes = [
             telling
@@ -69,13 +77,19 @@ class ToldTemplates:
 
 
 def _telling(number: int, template: Template) -> Telling:
-    return (
-        number,
-        number,
-        [piece.decode("utf-8", "backslashreplace") for piece in template.pieces],
-        "".join(kind.value for kind in template.kinds),
-        template.level or 0,
-    )
+    """What is told of a template; of a long one the beginning, then one slot for the rest."""
+    pieces: List[str] = []
+    room = _MAX_PIECES
+    for piece in template.pieces:
+        if room <= 0:
+            kinds = template.kinds[: len(pieces) - 1]
+            told = "".join(kind.value for kind in kinds) + SlotKind.TEXT.value
+            return number, number, [*pieces, ""], told, template.level or 0
+        text = piece.decode("utf-8", "backslashreplace")
+        pieces.append(text if len(text) <= _MAX_PIECE else text[:_MAX_PIECE] + _ELLIPSIS)
+        room -= len(pieces[-1]) + _SLOT_CHARS
+    kinds = template.kinds
+    return number, number, pieces, "".join(kind.value for kind in kinds), template.level or 0
 
 
 def id_bytes(ids: Sequence[int]) -> bytes:

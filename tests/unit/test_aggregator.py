@@ -232,6 +232,21 @@ def test_long_lines_of_many_kinds_stay_within_the_bound_on_bytes() -> None:
     assert report.others == 600 - len(report.groups)
 
 
+def test_a_window_that_goes_on_is_charged_for_a_group_once() -> None:
+    aggregator = made(1e9)
+    names = [words(number).decode() for number in range(1000, 1200)]
+    lines = [f"Failed login for user {name} at the front door".encode() for name in names]
+    total = 0
+    for _ in range(300):
+        aggregator.add([chunk([line + b"." * 600 for line in lines])], 0.0)
+        total += len(lines)
+        pending = aggregator.pending(1)
+        assert pending is not None
+    assert pending.others == 0
+    assert sum(group.count for group in pending.groups) == total
+    assert len(pending.groups) < 20
+
+
 class CallCounter:
     """Counts the Python and C calls that a piece of code makes."""
 

@@ -27,7 +27,8 @@ FLOORS: Dict[int, str] = {
     "log_summary log_workers logs loop mesh ranks remote_code remote_proc slot_values store "
     "template_table",
     7: "client views views/base views/comms views/cut views/default views/driver views/feed "
-    "views/group_text views/panel views/plain views/skips views/terminal views/told views/widget",
+    "views/group_text views/panel views/plain views/skips views/terminal views/told views/widget "
+    "views/worker",
     8: "__init__ __main__ cell_flush cli extension magics notebook_panel session settings status",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

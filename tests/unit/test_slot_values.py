@@ -6,7 +6,9 @@ import random
 import statistics
 import struct
 import sys
+import threading
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Dict, Iterator, List, Set, Tuple
 
@@ -19,6 +21,8 @@ from logmesh_ipy.store import LogStore
 from logmesh_ipy.template_table import TemplateTable, settled
 from logmesh_ipy.views.group_text import add_values, group_prefix, values_text
 from logmesh_ipy.views.told import Telling, ToldTemplates, id_bytes
+from logmesh_ipy.views.worker import Worker
+from tests.support import wait_until
 
 OUT, ERR = OutputTarget.STDOUT, OutputTarget.STDERR
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -217,3 +221,36 @@ def _parts(telling: Telling) -> Tuple[int, int, Tuple[str, ...], str]:
 
 def test_ids_travel_as_little_endian_numbers() -> None:
     assert id_bytes([1, 2, 1 << 31]) == struct.pack("<3I", 1, 2, 1 << 31)
+
+
+def test_a_long_template_is_told_by_its_beginning() -> None:
+    table = TemplateTable()
+    words = ["".join(chr(97 + (n // 26**k) % 26) for k in range(4)) for n in range(900)]
+    wide = " ".join(f"{word} {n}" for n, word in enumerate(words[:300]))
+    long = "x" * 3000 + " 1"
+    ids = table.ids(f"{wide}\n{long}\nstep 1\n".encode())
+    for telling in ToldTemplates(table).all_of(set(ids)):
+        number, into, pieces, kinds, _ = telling
+        assert number == into
+        assert len(pieces) == len(kinds) + 1
+        assert sum(map(len, pieces)) <= 2600
+        assert all(len(piece) <= 501 for piece in pieces)
+    assert ToldTemplates(table).all_of({ids[2]})[0][2:4] == (["step ", ""], "#")
+
+
+def test_a_worker_does_one_job_after_the_other_and_refuses_too_many() -> None:
+    worker, go, done = Worker("test-worker", 3), threading.Event(), []
+
+    def job(number: int) -> None:
+        assert go.wait(10)
+        done.append((number, threading.get_ident()))
+
+    taken = [worker.submit(partial(job, number)) for number in range(10)]
+    assert sum(taken) in {3, 4}  # one may have been begun
+    go.set()
+    wait_until(lambda: len(done) == sum(taken))
+    assert [number for number, _ in done] == list(range(sum(taken)))
+    assert len({thread for _, thread in done}) == 1
+    wait_until(lambda: all(t.name != "test-worker" for t in threading.enumerate()))
+    assert worker.submit(partial(job, 99))
+    wait_until(lambda: done[-1][0] == 99)

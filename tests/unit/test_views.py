@@ -746,6 +746,24 @@ def test_switching_aggregation_off_reports_the_open_window_before_the_next_lines
     assert rig.view.texts == [b"single"]
 
 
+@pytest.mark.parametrize("broken", ["read", "templates"])
+def test_a_store_that_cannot_be_read_is_told_and_nobody_waits_for_ever(
+    rig: Rig, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "the file lost bytes")
+
+    rig.window = 60.0
+    rig.put(b"step 1\nstep 2\n")
+    wait_until(lambda: rig.view.lives)
+    monkeypatch.setattr(rig.store if broken == "read" else rig.store.templates, broken, fail)
+    rig.put(b"step 3\n")
+    rig.driver.sync((1, "receipt", True))
+    assert isinstance(rig.driver.error, OSError)
+    rig.driver.sync()  # its thread lives
+    assert rig.store.rows == 3
+
+
 @pytest.mark.parametrize("where", ["lines", "render", "groups"])
 def test_a_view_that_raises_is_told_and_the_store_goes_on(rig: Rig, where: str) -> None:
     told: List[str] = []
