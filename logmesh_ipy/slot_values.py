@@ -166,11 +166,11 @@ class _Collected:
 def slot_values(
     store: LogStore, wanted: Sequence[GroupKey], first_row: int, end_row: int, most_sec: float
 ) -> List[GroupValues]:
-    """The values of groups among some rows; stops reading when ``most_sec`` are over.
+    """The values of groups among some rows; stops when it has computed for ``most_sec``.
 
     In the order of ``wanted``. Any thread.
     """
-    deadline = time.perf_counter() + most_sec
+    deadline = time.thread_time() + most_sec
     table = store.templates
     keys = [key._replace(template_id=table.find(key.template_id)) for key in wanted]
     templates = table.templates({key.template_id for key in keys})
@@ -183,7 +183,7 @@ def slot_values(
         chunks = store.read(first_row, min(_READ_ROWS, end_row - first_row), _READ_BYTES)
         whole = bool(chunks)  # none: closed meanwhile
         for chunk in chunks:
-            if time.perf_counter() >= deadline:
+            if time.thread_time() >= deadline:
                 whole = False
                 break
             _collect(store, chunk, first_row, end_row, collected)

@@ -138,11 +138,12 @@ def test_forking_can_be_switched_off(start: MeshMaker) -> None:
 
 
 _PRELUDE = """
-import asyncio, os, signal, sys
+import asyncio, contextlib, os, signal, sys, tempfile, time
+from logmesh_ipy import forkserver
 from logmesh_ipy.bootstrap import BootstrapProcManager
 from logmesh_ipy.config import HostOptions
 from logmesh_ipy.forkserver import ForkServer, ForkServerLostError
-from logmesh_ipy.procs import become_subreaper
+from logmesh_ipy.procs import Reaper, become_subreaper, descendants
 
 def children():
     return [int(pid) for pid in open(f"/proc/self/task/{os.getpid()}/children").read().split()]
@@ -151,6 +152,45 @@ def kill_server():
     (pid,) = children()
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+
+# Servers started meanwhile run ``source`` (without single quotes) before their program.
+@contextlib.contextmanager
+def first_runs(source):
+    with tempfile.TemporaryDirectory() as directory:
+        python, sys.executable = sys.executable, os.path.join(directory, "python")
+        with open(sys.executable, "w") as program:
+            program.write(f"#!/bin/sh\\nexec {python} -c '{source}\\n"
+                'import runpy; runpy.run_module(\"logmesh_ipy.proc\", run_name=\"__main__\")'
+                "'\\n")
+        os.chmod(sys.executable, 0o700)
+        yield
+        sys.executable = python
+
+# Waits for all children to end by themselves; gives their exit codes by pid.
+def ends():
+    codes, deadline = {}, time.monotonic() + 10
+    while children():
+        assert time.monotonic() < deadline, f"still there: {children()}"
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid:
+            codes[pid] = os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    return codes
+
+# Of the loop, until it is cancelled; in seconds, kept as ``gaps[0]``.
+async def longest_pause(gaps):
+    last = time.monotonic()
+    while True:
+        await asyncio.sleep(0.001)
+        now = time.monotonic()
+        gaps[0], last = max(gaps[0], now - last), now
+
+def manager(directory=""):
+    names = "directory", "session_directory", "session", "name"
+    config = {"token": b"", "options": HostOptions().to_map(), "uplink": "unix:/nowhere"}
+    host = BootstrapProcManager({**config, **dict.fromkeys(names, directory)})
+    host._max_files = 1024
+    return host
 """
 
 _LOST = """
@@ -161,7 +201,7 @@ async def main():
     assert await server.ready()
     kill_server()
     try:
-        server.spawn({}, {})
+        await server.spawn({}, {})
     except ForkServerLostError:
         print("lost")
     assert not await server.ready()
@@ -173,42 +213,172 @@ asyncio.run(main())
 
 _STARTED_INSTEAD = """
 async def main():
-    names = "directory", "session_directory", "uplink", "session", "name"
-    config = {"token": b"", "options": HostOptions().to_map(), **dict.fromkeys(names, "")}
-    manager = BootstrapProcManager(config)
-    assert await manager._can_fork()
+    host = manager()
+    assert await host._can_fork()
     kill_server()
-    spawned = manager._start_proc({"rank": 0}, dict(os.environ), None, forks=True)
+    spawned = await host._start_proc({"rank": 0}, dict(os.environ), None, forks=True)
     assert children() == [spawned.pid]
     print(open(f"/proc/{spawned.pid}/cmdline").read().split("\\0")[2])
     os.kill(spawned.pid, signal.SIGKILL)
-    print(await manager._can_fork())
+    print(await host._can_fork())
 
 asyncio.run(main())
 """
 
 _THREADED = """
-import stat, tempfile, time
-
 async def main():
-    with tempfile.TemporaryDirectory() as directory:
-        python, sys.executable = sys.executable, os.path.join(directory, "python")
-        with open(sys.executable, "w") as program:
-            program.write(f"#!/bin/sh\\nexec {python} -c '"
-                "import runpy, threading, time\\n"
-                "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\\n"
-                'runpy.run_module(\"logmesh_ipy.proc\", run_name=\"__main__\")'
-                "'\\n")
-        os.chmod(sys.executable, 0o700)
+    with first_runs(
+        "import threading, time\\n"
+        "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+    ):
         server = ForkServer(os.environ)
         print(await server.ready())
-    deadline = time.monotonic() + 10
-    while os.waitpid(-1, os.WNOHANG) == (0, 0):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    ends()
     print("ended")
 
 asyncio.run(main())
+"""
+
+_STOPPED = """
+async def main():
+    become_subreaper()
+    forkserver._REPLY_SEC = 0.5
+    server = ForkServer(os.environ)
+    assert await server.ready()
+    (pid,) = children()
+    os.kill(pid, signal.SIGSTOP)
+    gaps = [0.0]
+    watching = asyncio.create_task(longest_pause(gaps))
+    await asyncio.sleep(0)
+    try:
+        await server.spawn({}, {})
+    except ForkServerLostError:
+        print("lost")
+    await asyncio.sleep(0.002)
+    watching.cancel()
+    print("blocked" if gaps[0] > 0.4 else "free")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+    print(ends() == {pid: -signal.SIGKILL})
+
+asyncio.run(main())
+"""
+
+_ALL_STARTED_INSTEAD = """
+async def main():
+    become_subreaper()
+    forkserver._REPLY_SEC = 0.5
+    with tempfile.TemporaryDirectory() as directory:
+        host = manager(directory)
+        assert await host._can_fork()
+        (server,) = children()
+        os.kill(server, signal.SIGSTOP)
+        specs = [{"proc": n, "rank": n, "environ": {"RANK": str(n)}} for n in range(3)]
+        spawning = asyncio.create_task(host.spawn(specs, {}, None))
+        while not host._fork_server.busy:
+            await asyncio.sleep(0)
+        print(host.status())
+        answer = await spawning
+        os.waitpid(server, 0)
+        print(list(answer["started"]), answer["failed"])
+        print(sorted(answer["started"].values()) == sorted(children()))
+        for managed in host._procs.values():
+            managed.close()
+        for pid in children():
+            os.kill(pid, signal.SIGKILL)
+        ends()
+
+asyncio.run(main())
+"""
+
+_LATE = """
+async def main():
+    become_subreaper()
+    forkserver._REPLY_SEC = 0.5
+    with first_runs(
+        "import os, signal; waitpid = os.waitpid\\n"
+        "os.waitpid = lambda *args: (waitpid(*args), os.kill(os.getpid(), signal.SIGSTOP))"
+    ):
+        server = ForkServer(os.environ)
+        assert await server.ready()
+    try:
+        await server.spawn({}, {})
+    except ForkServerLostError:
+        print("lost")
+    print(sorted(ends().values()))
+
+asyncio.run(main())
+"""
+
+_DIES_BEFORE_IT_IS_KNOWN = """
+async def main():
+    become_subreaper()
+    exits = []
+    reaper = Reaper(lambda pid, code: exits.append(code))
+    reaper.start()
+    with first_runs(
+        "import os, time; waitpid = os.waitpid; os.setsid = lambda: os._exit(3)\\n"
+        "os.waitpid = lambda *args: (waitpid(*args), time.sleep(0.3))"
+    ):
+        server = ForkServer(os.environ)
+        assert await server.ready()
+    try:
+        await server.spawn({}, {})
+    except ForkServerLostError:
+        print("lost")
+    while children():
+        await asyncio.sleep(0.002)
+    print(exits)
+
+asyncio.run(main())
+"""
+
+_SEVERAL = """
+async def main():
+    become_subreaper()
+    server = ForkServer(os.environ)
+    print(await asyncio.gather(server.ready(), server.ready()))
+    (pid,) = children()
+    forked = await asyncio.gather(*[server.spawn({}, {}) for _ in range(8)])
+    print({one.pid for one in forked} == set(children()) - {pid})
+    server.close()
+    for one in forked:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one.pid, signal.SIGKILL)
+    ends()
+
+asyncio.run(main())
+"""
+
+_KILLED = """
+async def bootstrap(when):
+    become_subreaper()
+    with first_runs(
+        "import os, time; setsid = os.setsid; bootstrap = os.getppid()\\n"
+        "def until_it_is_dead():\\n"
+        "    while os.path.exists(f\\"/proc/{bootstrap}/cwd\\"): time.sleep(0.002)\\n"
+        "    setsid()\\n"
+        "os.setsid = until_it_is_dead"
+    ):
+        server = ForkServer(os.environ)
+        assert await server.ready()
+    spawning = asyncio.create_task(server.spawn({}, {}))
+    if when == "knows":
+        await spawning
+    else:
+        while len(descendants(os.getpid())) < 2:
+            if not server.busy:
+                await asyncio.sleep(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+become_subreaper()
+for when in ("knows", "does not know"):
+    pid = os.fork()
+    if not pid:
+        asyncio.run(bootstrap(when))
+    codes = ends()
+    assert codes.pop(pid) == -signal.SIGKILL
+    print(max(codes.values()))
 """
 
 
@@ -218,12 +388,28 @@ asyncio.run(main())
         (_LOST, ["lost", "0"]),
         (_STARTED_INSTEAD, ["logmesh_ipy.proc", "False"]),
         (_THREADED, ["False", "ended"]),
+        (_STOPPED, ["lost", "free", "True"]),
+        (_ALL_STARTED_INSTEAD, ["{}", "['0', '1', '2'] {}", "True"]),
+        (_LATE, ["lost", "[-9, 1]"]),
+        (_DIES_BEFORE_IT_IS_KNOWN, ["lost", "[3, -9]"]),
+        (_SEVERAL, ["[True, True]", "True"]),
+        (_KILLED, ["1", "1"]),
     ],
-    ids=["is told as lost", "procs are started instead", "with threads it refuses, and ends"],
+    ids=[
+        "ended: is told as lost",
+        "ended: procs are started instead",
+        "with threads: it refuses, and ends",
+        "stopped: is killed, and nothing waits for it",
+        "stopped: procs are started instead, once each",
+        "stopped after the fork: what it forked ends",
+        "what it forked ends at once: is told as lost",
+        "asked by several at a time: it answers each",
+        "its bootstrap is killed after the fork: what it forked ends",
+    ],
 )
-def test_of_a_server_that_cannot_fork(script: str, said: List[str]) -> None:
+def test_of_a_server_and_its_bootstrap(script: str, said: List[str]) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", _PRELUDE + script],
         cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
-    assert ended.stdout.split() == said, ended.stderr
+    assert ended.stdout.splitlines() == said, ended.stderr

@@ -30,6 +30,7 @@ SETUP = "tests/benchmarks/peers/setup"
 START_TIMEOUT_SEC = 120.0
 STOP_TIMEOUT_SEC = 20.0
 ROUND_TIMEOUT_SEC = 60.0
+_LAST_WORDS_SEC = 5.0
 _PIPE_BYTES = 1 << 20
 _GATHER_SEC = 0.002
 """Between reads: one per line would take the procs' time. The pipe holds more than comes."""
@@ -163,6 +164,9 @@ class Peer:
         answer: Dict[str, Any] = json.loads(line) if line else {}
         if line and "failed" not in answer:
             return answer
+        if ready and not line:  # it is about to end: what it says at last comes first
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._driver.wait(_LAST_WORDS_SEC)
         last = self._errors.read_text(errors="replace").strip().rpartition("\n")[2]
         silent = f"ended: {last}" if ready else f"no answer within {timeout_sec:.0f} s"
         raise PeerError(f"{self.name}: {answer.get('failed', silent)}")
