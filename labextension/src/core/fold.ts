@@ -188,7 +188,7 @@ export class Fold {
           job: source.job,
           level: segment.level[index] as number,
           text: detached(segment.shown(index)),
-          block: null
+          block: null, textOnly: false
         });
       } else if (!group.differs && !isLine(segment, index, group.text)) {
         group.differs = true;
@@ -216,12 +216,15 @@ export class Fold {
         }
         const window = this.windowFor(cell, first, skip.first);
         const root = this.templates.find(template);
-        const key = this.keys.of({ template: root, target, job, level });
+        const textOnly = root === OTHERS;
+        const key = textOnly
+          ? `text ${target} ${level} ${job}\n${text}`
+          : this.keys.of({ template: root, target, job, level });
         let group = groupIn(window, key);
         if (group === undefined) {
           group = this.newGroup(window, key, {
             row: skip.first, wall: first, target, job, cell, level, text,
-            template: root, block: null, redrawn: false
+            template: root, block: null, redrawn: false, textOnly
           });
           group.differs = differs;
         } else if (!group.differs && (differs || group.text !== text)) {
@@ -267,7 +270,7 @@ export class Fold {
     key: string | number,
     about: Pick<
       Group,
-      'row' | 'target' | 'job' | 'cell' | 'level' | 'text' | 'template' | 'block' | 'redrawn'
+      'row' | 'target' | 'job' | 'cell' | 'level' | 'text' | 'template' | 'block' | 'redrawn' | 'textOnly'
     > & { wall: number }
   ): Group {
     const { wall, ...rest } = about;
@@ -281,8 +284,7 @@ export class Fold {
       ranks: new Set(),
       lastRank: NaN,
       joins: 0,
-      firstWall: wall,
-      lastWall: wall
+      firstWall: wall, lastWall: wall
     };
     window.groups.push(group);
     if (typeof key === 'number') {
@@ -316,10 +318,8 @@ export class Fold {
       const { job } = this.sources.at(block.source);
       group = this.newGroup(window, key, {
         row, target, job, cell, wall, block,
-        level: 40,
-        text: '',
-        template: OTHERS,
-        redrawn: false
+        level: 40, text: '', template: OTHERS,
+        redrawn: false, textOnly: false
       });
       if (block.open) {
         this.openBlocks.push({ group, window });

@@ -208,7 +208,7 @@ export class GroupedList implements ItemList {
     if (group.block !== null) {
       return this.items.block(group.block, ranks, group.count);
     }
-    const { target, job, cell, count, held, firstWall, lastWall, differs, template } = group;
+    const { target, job, cell, count, held, firstWall, lastWall, differs, template, textOnly } = group;
     const segment = group.redrawn ? this.store.segmentOf(group.row) : null;
     const now = segment?.redrawn.get(group.row - segment.first);
     const level = now === undefined || segment === null
@@ -219,7 +219,7 @@ export class GroupedList implements ItemList {
     return {
       kind: 'group', id: group.id,
       target, job, cell, level, count, held, firstWall, lastWall, differs, ranks, text, shape,
-      others: template === OTHERS
+      others: template === OTHERS && !textOnly
     };
   }
 }

@@ -33,9 +33,11 @@ export interface Group {
   lastWall: number;
   /** Counts groups that it has absorbed. */
   joins: number;
-  /** Set where it stands for blocks, or for one line that is redrawn. */
+  /** Set where it stands for blocks, or for one line that is redrawn, or for skipped lines of which only a
+   * text is told. */
   readonly block: Block | null;
   readonly redrawn: boolean;
+  readonly textOnly: boolean;
 }
 
 /** Groups that belong together; or a skip that stands between them. */

@@ -46,7 +46,10 @@ export const LineFlag = {
  * steps; or its own id, where it stands for itself. Then a line is
  * `pieces[0] + slot + pieces[1] + slot + ...`, `kinds` holds one letter for each slot, and `level` is
  * Python's number of the level that such lines state, 0 for none. Else `pieces` is [], `kinds` "".
- * What comes later replaces what was told of the same id. */
+ * What comes later replaces what was told of the same id.
+ *
+ * A long piece is cut, and ends with "\u2026"; of many pieces the first are told, and one slot for the
+ * rest. Where lines do not fit what is told, nothing is known of their slots here. */
 export type TemplateTuple = [number, number, string[], string, number];
 
 export const SlotKind = {
@@ -58,7 +61,7 @@ export const SlotKind = {
 
 /** `[target, job, cell, text, count, ranks, differs, template]`: lines that were left out and are
  * alike. `text` is one of them, `differs` 1 where they are not all the same; `ranks` are folded
- * ("0-2,7"); `template` is the id of the template of all. */
+ * ("0-2,7"); `template` is the id of the template of all, or 0 where only their text is told. */
 export type SkipGroupTuple = [number, string, number, string, number, string, number, number];
 
 /** Rows that are not in the message: left out under overload, or because they are old. */
@@ -169,7 +172,8 @@ export interface ReceiptMessage extends Numbered {
 
 /** `['#', count, min, minRank, median, max, maxRank]` of a slot that holds numbers, or
  * `['*', distinct, [[value, count, ranks], ...]]` of another one: how many different values it has, and
- * of the most frequent ones, those first, how often and by which ranks (folded) they were said. */
+ * of the most frequent ones, those first, how often and by which ranks (folded) they were said. Of more
+ * than 10,000 different ones the kernel tells of 10,000. */
 export type SlotTuple =
   | ['#', number, number, number, number, number, number]
   | ['*', number, [string, number, string][]];

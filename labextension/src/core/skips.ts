@@ -6,6 +6,7 @@
  */
 import { levelOf } from './levels';
 import { foldRanks, parseRanks } from './ranks';
+import { slotsOf } from './slots';
 import type { SkipMessage } from './protocol';
 import { RowMark } from './segment';
 import type { Segment } from './segment';
@@ -23,7 +24,7 @@ export interface SkipGroup {
   readonly cell: number;
   /** One of its lines. */
   readonly text: string;
-  /** As it was told: see `Templates.find`. */
+  /** As it was told: see `Templates.find`. `OTHERS`: only the text is told. */
   readonly template: number;
   readonly ranks: string;
   readonly rankList: readonly number[];
@@ -160,16 +161,20 @@ export class Summary {
 
   /** Lines that have come after all: count them no more. */
   takeLines(lines: Segment, sources: Sources, templates: Templates): void {
-    const roots = this.groups.map(group => templates.find(group.template));
+    const groupsOf = new Map<number, SkipGroup[]>();
     for (let index = 0; index < lines.count; index += 1) {
       const cell = lines.cell[index] as number;
       addTo(this.cells, cell, -1);
       const source = sources.at(lines.source[index] as number);
       const root = templates.find(lines.template[index] as number);
-      const group = this.groups.find(
-        (each, at) =>
+      let alike = groupsOf.get(root);
+      if (alike === undefined) {
+        alike = this.groups.filter(each => mayHold(each, root, templates));
+        groupsOf.set(root, alike);
+      }
+      const group = alike.find(
+        each =>
           each.count > 0 &&
-          roots[at] === root &&
           each.target === lines.target[index] &&
           each.job === source.job &&
           each.cell === cell
@@ -320,8 +325,18 @@ function addTo(counts: Map<number, number>, key: number, count: number): void {
   }
 }
 
-function keyOf({ target, job, cell, template }: SkipGroup, templates: Templates): string {
-  return `${templates.find(template)} ${target} ${cell} ${job}`;
+/** Whether lines of a template may be among those that a group counts, by what was told of it. */
+function mayHold({ template, text }: SkipGroup, root: number, templates: Templates): boolean {
+  if (template !== OTHERS || root === OTHERS) {
+    return templates.find(template) === root;
+  }
+  const shape = templates.shape(root);
+  return shape !== null && slotsOf(text, shape) !== null;
+}
+
+function keyOf({ target, job, cell, template, text }: SkipGroup, templates: Templates): string {
+  const root = templates.find(template);
+  return `${root} ${target} ${cell} ${job}${root === OTHERS ? `\n${text}` : ''}`;
 }
 
 /** Two groups of the same template as one. */

@@ -9,8 +9,9 @@ import { foldRanks } from './ranks';
 
 const RUN = 4096;
 const LEAST_RUN = 16;
-/** How many different texts a slot remembers, and how much of a long one. */
-const MOST_TEXTS = 10_000;
+/** How many different texts a slot remembers, here and in the kernel. */
+export const MOST_TEXTS = 10_000;
+/** How much of a long one. */
 const MOST_CHARS = 1000;
 const TOP = 5;
 
@@ -138,7 +139,11 @@ export class TextTally {
     entry.ranks.add(rank);
   }
 
-  result(): TextValues {
+  /** Null where there is no text. */
+  result(): TextValues | null {
+    if (this.entries.size === 0) {
+      return null;
+    }
     const top: [string, Entry][] = [];
     for (const each of this.entries) {
       const at = top.findIndex(([, { count }]) => count < each[1].count);

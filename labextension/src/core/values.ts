@@ -11,9 +11,9 @@ import type { Group } from './groups';
 import type { SlotTuple } from './protocol';
 import { SlotKind } from './protocol';
 import type { Scheduler } from './scheduler';
-import { numberOf, slotsOf } from './slots';
+import { slotsOf } from './slots';
 import type { Sources } from './sources';
-import { NumberTally, TextTally } from './tallies';
+import { MOST_TEXTS, NumberTally, TextTally } from './tallies';
 import { OTHERS } from './templates';
 import type { Shape, Templates } from './templates';
 
@@ -222,7 +222,7 @@ export class Values {
       if (tally instanceof TextTally) {
         tally.add(text, rank);
       } else {
-        const number = numberOf(text);
+        const number = Number(text);
         if (Number.isFinite(number)) {
           tally?.add(number, rank);
         }
@@ -292,7 +292,7 @@ function storedSlot(tuple: SlotTuple): SlotValues | null {
   if (tuple[0] === SlotKind.text) {
     const [, distinct, top] = tuple;
     const named = top.map(([value, count, ranks]) => ({ value, count, ranks }));
-    return { kind: '*', distinct, more: false, top: named };
+    return distinct > 0 ? { kind: '*', distinct, more: distinct >= MOST_TEXTS, top: named } : null;
   }
   const [, count, min, minRank, median, max, maxRank] = tuple;
   return count > 0 ? { kind: '#', count, min, minRank, median, max, maxRank } : null;

@@ -49,6 +49,9 @@ function basis({ count: all }: GroupItem, values: GroupValues | null): string {
   if (values === null) {
     return 'looking at the values …';
   }
+  if (values.slots.every(slot => slot === null)) {
+    return 'the values are not known';
+  }
   if (values.stored) {
     return `values of ${values.whole ? 'all ' : ''}${lines(values.lines)} in the store`;
   }
@@ -97,7 +100,7 @@ function textRows(name: string, values: TextValues, look: RowLook, actions: RowA
     )
   );
   if (rest > 0) {
-    const more = `and ${count(rest)}${values.more ? ' or more' : ''} more`;
+    const more = `and ${count(rest)}${values.more ? '+' : ''} more`;
     rows.push(element('tr', {}, element('td', { colspan: 3, class: 'lm-note' }, more)));
   }
   rows[0]?.prepend(head(SlotKind.text, name, rows.length));

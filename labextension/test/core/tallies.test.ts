@@ -77,7 +77,7 @@ describe('texts', () => {
         { value: 'e', count: 2, ranks: '0,5' }, { value: 'c', count: 1, ranks: '1' }
       ]
     });
-    expect(new TextTally().result()).toEqual({ kind: '*', distinct: 0, more: false, top: [] });
+    expect(new TextTally().result()).toBeNull();
   });
 
   it('that never end take bounded memory, and say that there are more', () => {
@@ -89,6 +89,6 @@ describe('texts', () => {
     expect(tally.result()).toMatchObject({ distinct: 10_000, more: true, top: [{ value: 'id 5', count: 2, ranks: '0,3' }, {}, {}, {}, {}] });
     const long = new TextTally();
     long.add('x'.repeat(100_000), 0);
-    expect(long.result().top[0]?.value.length).toBeLessThan(2000);
+    expect(long.result()?.top[0]?.value.length).toBeLessThan(2000);
   });
 });

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { GroupItem, Item } from '../../src/core/api';
 import { detached } from '../../src/core/detached';
-import type { TemplateTuple } from '../../src/core/protocol';
+import { levelOf } from '../../src/core/levels';
+import type { SkipGroupTuple, TemplateTuple } from '../../src/core/protocol';
 import { EVERYTHING, Query } from '../../src/core/query';
 import { Session } from '../../src/core/session';
 import { Templates, templateText } from '../../src/core/templates';
@@ -248,6 +249,18 @@ describe('groups of templates', () => {
     expect(groupsOf(all.query)).toMatchObject([{ text: 'step <#>', count: 2 }]);
   });
 
+  it('whose template was told in a way that makes no sense show their first line, and nobody is greeted', () => {
+    const all = page();
+    all.kernel.add('step 1', 'step 2');
+    all.kernel.templates.set(1, [1, 1, [], '##', 30]);
+    const greetings = all.transport.ofType('hello').length;
+    give(all, 0, 2);
+    all.scheduler.run(60_000);
+    expect(all.transport.ofType('hello').length).toBe(greetings);
+    expect(groupsOf(all.query)).toMatchObject([{ text: 'step 1', count: 2, differs: true, shape: null, others: false, level: 30 }]);
+    expect(all.query.values(groupsOf(all.query)[0]!.id, true)).toBeNull();
+  });
+
   it('have the level of their template, also when it comes late, in all that counts levels', () => {
     const all = page();
     const { kernel, query } = all;
@@ -290,6 +303,43 @@ describe('groups of templates', () => {
     all.transport.receive(more.message, more.buffer);
     all.scheduler.run(50);
     expect(groupsOf(all.query)).toMatchObject([{ text: 'step <#>', count: 5, held: 4 }]);
+  });
+
+  it('of skipped lines of which only a text is told are one for each text, until the lines come', () => {
+    const all = page();
+    const { kernel } = all;
+    kernel.add('odd', 'lap 1', 'lap 2', 'disk 7 ERROR: full', 'disk 8 ERROR: full', 'lap 3');
+    kernel.lines[0]!.template = 0;
+    const groups: SkipGroupTuple[] = [
+      [1, '', 1, 'lap 1', 3, '0-1', 1, 0], [1, '', 1, 'disk 7 ERROR: full', 2, '3', 1, 0], [1, 'job 1', 1, 'lap 1', 1, '9', 0, 0]
+    ];
+    const skip = { first: 1, end: 6, cells: [[1, 6, 1, 6]] as [number, number, number, number][], wall: [1000, 1001] as [number, number], others: 0, groups };
+    const { message, buffer } = kernel.rows(0, 6, { live: true, skips: [skip] });
+    all.transport.receive(message, buffer);
+    all.scheduler.run(5);
+    expect(groupsOf(all.query)).toMatchObject([
+      { text: 'odd', count: 1, others: true },
+      { text: 'lap 1', count: 3, held: 0, ranks: [0, 1], differs: true, others: false, shape: null, level: 0, job: '' },
+      { text: 'disk 7 ERROR: full', count: 2, ranks: [3], others: false, level: levelOf('disk 7 ERROR: full') },
+      { text: 'lap 1', count: 1, differs: false, others: false, job: 'job 1' }
+    ]);
+    for (const [at, { id }] of groupsOf(all.query).entries()) {
+      expect(all.query.indexOf(id)).toBe(at);
+      expect(all.query.values(id, true)).toBeNull();
+    }
+    all.query.setGrouped(false);
+    expect(itemsOf(all.query)[1]).toMatchObject({ kind: 'skip', groups: [{ text: 'lap 1', count: 3 }, { count: 2 }, { count: 1 }] });
+    all.query.setGrouped(true);
+    const come = kernel.rows(1, 4);
+    all.transport.receive(come.message, come.buffer);
+    all.scheduler.run(50);
+    const counted = new Map(groupsOf(all.query).map(({ text, job, count }) => [`${text} ${job}`, count]));
+    expect(counted).toEqual(new Map([
+      ['odd ', 1], ['lap <#> ', 2], ['disk 7 ERROR: full ', 1], ['lap 1 ', 1], ['lap 1 job 1', 1]
+    ]));
+    const greetings = all.transport.ofType('hello').length;
+    all.scheduler.run(60_000);
+    expect(all.transport.ofType('hello').length).toBe(greetings);
   });
 
   it('are taken apart when a template stands for itself again', () => {

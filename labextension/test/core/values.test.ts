@@ -91,6 +91,23 @@ describe('the values of a group', () => {
     expect(all.settled('loss')).toMatchObject({ lines: 4, slots: [{ count: 2, min: 2, max: 4, median: 3 }] });
   });
 
+  it('are not known where no line fits what was told of the template, and that is looked at once', () => {
+    const all = new Page();
+    const long = 'x'.repeat(600);
+    const told = `${long.slice(0, 500)}\u2026`;
+    all.kernel.templates.set(5, [5, 5, [told, ' at ', ''], '*#', 20]);
+    all.kernel.add(...[1, 2, 3].map(at => ({ text: `${long} on host${at} at ${at}`, template: 5 })));
+    all.give(0, 3);
+    expect(all.settled('xxx')).toMatchObject({ lines: 3, slots: [null, null] });
+    expect(all.group('xxx')).toMatchObject({ text: `${told}<*> at <#>`, count: 3, level: 20 });
+    const { changes } = all;
+    const greetings = all.transport.ofType('hello').length;
+    all.values('xxx', true);
+    all.scheduler.run(60_000);
+    expect([all.changes, all.transport.ofType('hello').length]).toEqual([changes, greetings]);
+    expect(all.transport.ofType('values')).toEqual([]);
+  });
+
   it('are none of lines that are all the same, of others, of tracebacks and of unknown templates', () => {
     const all = new Page();
     all.kernel.add('same 1', 'same 1', { text: 'x', template: 0 }, { text: 'y', template: 0 }, { text: 'u 1', template: 99 }, { text: 'u 2', template: 99 });
@@ -365,6 +382,23 @@ describe('where the page does not hold all lines', () => {
     all.scheduler.run(2000);
     expect(all.values('step', true)).toMatchObject({ slots: [{ min: 2, minRank: 5 }] });
     expect(all.values('step', true)?.version).toBeGreaterThan(before);
+  });
+
+  it.each([[9_999, false], [10_000, true]])('%i different texts in its answer: that there may be more is %s', async (distinct, more) => {
+    const all = new Page();
+    all.kernel.templates.set(GET, REQUEST as [number, number, string[], string, number]);
+    all.kernel.add(...['GET', 'PUT'].map(verb => ({ text: `request ${verb} took 5 ms`, template: GET })));
+    all.give(0, 2, [{ ...skip, end: 1, cells: [[1, 1, 0, 1]], groups: [[1, '', 1, 'request x took 1 ms', 20_000, '0', 1, GET]] }]);
+    all.values('request', true);
+    all.scheduler.run(100);
+    await all.answer([['*', distinct, [['GET', 3, '0']]], ['#', 0, 0, -1, 0, 0, -1]], 20_000);
+    expect(all.values('request', true)?.slots).toEqual([{ kind: '*', distinct, more, top: [{ value: 'GET', count: 3, ranks: '0' }] }, null]);
+    all.kernel.add({ text: 'request GET took 6 ms', template: GET });
+    all.give(2, 3);
+    all.values('request', true);
+    all.scheduler.run(11_000);
+    await all.answer([['*', 0, []], ['#', 0, 0, -1, 0, 0, -1]], 20_001);
+    expect(all.values('request', true)).toMatchObject({ lines: 20_001, slots: [null, null] });
   });
 
   it('an error, an answer about other slots and no answer leave what is there', async () => {

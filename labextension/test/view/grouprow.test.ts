@@ -142,12 +142,18 @@ it('opened, it shows what the slots hold in tables with heads, then its lines', 
   expect(open.querySelector('.lm-sub')?.textContent).toContain('request GET took 5 ms');
 });
 
+it('opened, it says where there are more different texts than are counted', () => {
+  const told = values({ slots: [{ ...VERBS, distinct: 10_000, more: true }, TIMES], stored: true });
+  expect(cells(row(group(), told, true), 'Texts').pop()).toEqual(['and 9,995+ more']);
+});
+
 it('opened, it says over how many lines the values are', () => {
   const note = (known: GroupValues | null, change: Partial<GroupItem> = {}): string | null | undefined =>
     row(group(change), known, true).querySelector('.lm-values > .lm-note')?.textContent;
   expect(note(null)).toBe('looking at the values …');
   expect(note(values())).toBeUndefined();
   expect(note(values(), { count: 9000 })).toBe('values of 2,000 of 9,000 lines');
+  expect(note(values({ slots: [null, null] }))).toBe('the values are not known');
   expect(note(values({ stored: true, lines: 12_000 }), { count: 9000 })).toBe('values of all 12,000 lines in the store');
   expect(note(values({ stored: true, lines: 8000, whole: false }), { count: 9000 })).toBe('values of 8,000 lines in the store');
 });
