@@ -215,7 +215,7 @@ class BootstrapProcManager:
         failed: Dict[str, str] = {}
         for spec in procs:
             try:
-                managed = self._spawn(spec, environ, cwd, argv, forks=forks)
+                managed = await self._spawn(spec, environ, cwd, argv, forks=forks)
             except (OSError, ValueError) as error:
                 failed[str(spec["proc"])] = _words(error, argv, cwd)
             else:
@@ -235,7 +235,7 @@ class BootstrapProcManager:
             f"{self._max_files:,} (see `ulimit -Hn`)"
         )
 
-    def _spawn(
+    async def _spawn(
         self,
         spec: Dict[str, Any],
         environ: Dict[str, str],
@@ -255,7 +255,7 @@ class BootstrapProcManager:
                 "proc": proc, "rank": spec["rank"], "uplink": self._uplink_address,
                 "token": self._token, "level": spec.get("level"),
             }  # fmt: skip
-            spawned = self._start_proc(config, child_environ, cwd, forks=forks)
+            spawned = await self._start_proc(config, child_environ, cwd, forks=forks)
         else:
             child_environ.pop(BOOTSTRAP_LOG_CHANNEL, None)
             spawned = procs.spawn(argv, child_environ, cwd)
@@ -286,14 +286,14 @@ class BootstrapProcManager:
                 return False
         return await self._fork_server.ready()
 
-    def _start_proc(
+    async def _start_proc(
         self, config: Dict[str, Any], environ: Dict[str, str], cwd: Optional[str], *, forks: bool
     ) -> procs.Spawned:
         """A proc of the mesh: forked, or a program of its own."""
         if forks and self._fork_server is not None:
             own = {n: v for n, v in environ.items() if os.environ.get(n) != v}
             with contextlib.suppress(ForkServerLostError):
-                return self._fork_server.spawn(config, own)
+                return await self._fork_server.spawn(config, own)
         argv = [sys.executable, "-m", "logmesh_ipy.proc"]
         return procs.spawn(argv, environ, cwd, encode(Call(n=0, method="configure", args=config)))
 
@@ -414,8 +414,10 @@ class BootstrapProcManager:
                 if beat:
                     managed.beat()
                 starting = starting or (managed.generation == 0 and managed.alive)
-            if self._fork_server is not None and now - self._started_at > _FORK_SERVER_SEC:
-                self._fork_server.close()  # Meshes start their procs once.
+            server = self._fork_server
+            idle = now - self._started_at > _FORK_SERVER_SEC
+            if server is not None and idle and not server.busy:
+                server.close()  # Meshes start their procs once.
                 self._fork_server = None
             soon = starting and now - self._started_at < _STARTING_SEC
             await asyncio.sleep(_STARTING_TICK_SEC if soon else _TICK_SEC)

@@ -143,7 +143,13 @@ from logmesh_ipy import forkserver
 from logmesh_ipy.bootstrap import BootstrapProcManager
 from logmesh_ipy.config import HostOptions
 from logmesh_ipy.forkserver import ForkServer, ForkServerLostError
+from logmesh_ipy.model import BOOTSTRAP_LOG_CHANNEL
 from logmesh_ipy.procs import Reaper, become_subreaper, descendants
+
+CONFIG = {"proc": 0, "rank": 0, "uplink": "unix:/nowhere", "token": b"", "level": None}
+
+def environ(n=0):
+    return {BOOTSTRAP_LOG_CHANNEL: f"unix:{tempfile.gettempdir()}/p{n}.sock"}
 
 def children():
     return [int(pid) for pid in open(f"/proc/self/task/{os.getpid()}/children").read().split()]
@@ -201,7 +207,7 @@ async def main():
     assert await server.ready()
     kill_server()
     try:
-        await server.spawn({}, {})
+        await server.spawn(CONFIG, environ())
     except ForkServerLostError:
         print("lost")
     assert not await server.ready()
@@ -251,7 +257,7 @@ async def main():
     watching = asyncio.create_task(longest_pause(gaps))
     await asyncio.sleep(0)
     try:
-        await server.spawn({}, {})
+        await server.spawn(CONFIG, environ())
     except ForkServerLostError:
         print("lost")
     await asyncio.sleep(0.002)
@@ -302,7 +308,7 @@ async def main():
         server = ForkServer(os.environ)
         assert await server.ready()
     try:
-        await server.spawn({}, {})
+        await server.spawn(CONFIG, environ())
     except ForkServerLostError:
         print("lost")
     print(sorted(ends().values()))
@@ -323,7 +329,7 @@ async def main():
         server = ForkServer(os.environ)
         assert await server.ready()
     try:
-        await server.spawn({}, {})
+        await server.spawn(CONFIG, environ())
     except ForkServerLostError:
         print("lost")
     while children():
@@ -339,7 +345,7 @@ async def main():
     server = ForkServer(os.environ)
     print(await asyncio.gather(server.ready(), server.ready()))
     (pid,) = children()
-    forked = await asyncio.gather(*[server.spawn({}, {}) for _ in range(8)])
+    forked = await asyncio.gather(*[server.spawn(CONFIG, environ(n)) for n in range(8)])
     print({one.pid for one in forked} == set(children()) - {pid})
     server.close()
     for one in forked:
@@ -362,7 +368,7 @@ async def bootstrap(when):
     ):
         server = ForkServer(os.environ)
         assert await server.ready()
-    spawning = asyncio.create_task(server.spawn({}, {}))
+    spawning = asyncio.create_task(server.spawn(CONFIG, environ()))
     if when == "knows":
         await spawning
     else:
