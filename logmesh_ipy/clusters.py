@@ -14,7 +14,9 @@ refuses it whatever the evidence. Called by `grouping`.
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional, Set, Tuple
+from collections import deque
+from itertools import islice
+from typing import Deque, Dict, Iterable, List, Optional, Set, Tuple
 
 from .evidence import ENOUGH, OPEN, SEEN, Grade, grade, is_host, weight
 from .literals import names_place, restore
@@ -23,7 +25,10 @@ from .phrases import MARK, Phrase, form, lacks_value, merged, phrase, without
 from .templates import SlotKind, Template
 from .verdicts import opposed
 
-__all__ = ["Clusters"]
+__all__ = ["ERROR", "Clusters"]
+
+ERROR = 40
+"""The level from which on lines have room of their own."""
 
 _OTHERS = 0
 
@@ -31,8 +36,13 @@ _OTHERS = 0
 _MAX_BYTES = 24 << 20
 _CLUSTER_BYTES = 1200
 _KEY_BYTES = 120
-_MAX_POSITIONS = 40_000
+_POSITION_BYTES = 400
+_FOR_ERRORS_BYTES = 2 << 20
+# What is not yet evidence enough has room apart; it is forgotten when that is used up.
+_MAX_SEEN_BYTES = 12 << 20
+_SEEN_BYTES = 250
 _MAX_WORDS = 64
+_MAX_CHANGES = 16_384
 _EXAMPLE_BYTES = 512
 
 _VARIANTS = 4
@@ -97,10 +107,11 @@ class _Keyed:
 class _Cluster:
     """One group: the phrase that all of its lines are."""
 
-    __slots__ = ("example", "id", "level", "made", "phrase", "verdicts")
+    __slots__ = ("cost", "example", "id", "level", "made", "phrase", "verdicts")
 
-    def __init__(self, id_: int, keyed: _Keyed, example: bytes) -> None:
+    def __init__(self, id_: int, keyed: _Keyed, example: bytes, cost: int) -> None:
         self.id = id_
+        self.cost = cost
         self.phrase = keyed.phrase
         self.level = keyed.level
         self.verdicts = _verdicts(keyed.phrase)
@@ -155,9 +166,12 @@ class Clusters:
     def __init__(self, threshold: float) -> None:
         self.revision = 0
         self._threshold = threshold
+        self._changed: Deque[int] = deque(maxlen=_MAX_CHANGES)
         self._room = _MAX_BYTES
+        self._seen_bytes = 0
         self._clusters: List[Optional[_Cluster]] = [None]
         self._into: List[int] = [_OTHERS]
+        self._members: Dict[int, List[int]] = {}
         self._ids: Dict[int, int] = {}
         self._by_words: Dict[int, int] = {}
         self._varying: Dict[int, _Position] = {}
@@ -170,13 +184,26 @@ class Clusters:
         """The id of the group that ``id_`` is part of now."""
         into = self._into
         while into[id_] != id_:
-            id_ = into[id_]
+            into[id_] = id_ = into[into[id_]]
         return id_
 
     def template(self, id_: int) -> Template:
         """What the lines of a group have in common."""
         cluster = self._clusters[self.find(id_)]
         return cluster.template() if cluster else _OTHERS_TEMPLATE
+
+    def changes(self, since: int) -> Optional[Set[int]]:
+        """The ids whose `find` or `template` changed behind a revision; None: too long ago."""
+        count = self.revision - since
+        if count > len(self._changed):
+            return None
+        roots = set(map(self.find, islice(reversed(self._changed), max(0, count))))
+        return {id_ for root in roots for id_ in self._members.get(root, (root,))}
+
+    def _note(self, id_: int) -> None:
+        """A group has changed."""
+        self.revision += 1
+        self._changed.append(id_)
 
     def add(self, skeleton: bytes, level: Optional[int], example: bytes) -> int:
         """The id of the group of a skeleton; OTHERS where there is no room for one more."""
@@ -198,11 +225,11 @@ class Clusters:
     def _new(self, keyed: _Keyed, size: int, example: bytes) -> int:
         """Make a group of its own; OTHERS where there is no room."""
         cost = _CLUSTER_BYTES + 4 * size
-        if self._room < cost:
+        if self._room - cost < (0 if (keyed.level or 0) >= ERROR else _FOR_ERRORS_BYTES):
             return _OTHERS
         self._room -= cost
         id_ = self._ids[keyed.key] = len(self._clusters)
-        self._clusters.append(_Cluster(id_, keyed, example))
+        self._clusters.append(_Cluster(id_, keyed, example, cost))
         self._into.append(id_)
         self._by_words.setdefault(keyed.words_key, id_)
         return id_
@@ -213,7 +240,7 @@ class Clusters:
         if cluster is None or cluster.verdicts != _verdicts(keyed.phrase):
             return _OTHERS
         if cluster.widen(keyed.phrase):
-            self.revision += 1
+            self._note(cluster.id)
         return id_
 
     def _without_numbered(self, keyed: _Keyed) -> _Keyed:
@@ -232,17 +259,18 @@ class Clusters:
         bare = _Keyed(rest, keyed.level)
         if bare.key in self._together:
             return bare
-        if len(self._variants) >= _MAX_POSITIONS:
-            self._variants.clear()
+        varied = tuple(words[at] for at in numbered)
+        self._charge_seen(sum(map(len, varied)))
         seen = self._variants.setdefault(bare.key, {})
         if len(seen) < 2 * _VARIANTS:
-            seen[keyed.key] = tuple(words[at] for at in numbered)
+            seen[keyed.key] = varied
         if len(seen) < _VARIANTS or any(
             len(set(column)) < 2 for column in zip(*seen.values(), strict=True)
         ):
             return keyed
         del self._variants[bare.key]
         self._together.add(bare.key)
+        self._room -= _KEY_BYTES
         self._unite_all(bare.key, seen)
         return bare
 
@@ -258,8 +286,9 @@ class Clusters:
             if position is None:
                 at += 1
             elif kind is Grade.WORD and position.evidence < OPEN:
-                if len(position.waiting) < _MAX_WORDS:
+                if len(position.waiting) < _MAX_WORDS and word not in position.waiting:
                     position.waiting[word] = keyed.key
+                    self._room -= _KEY_BYTES + len(word)
                 at += 1
             else:
                 position.evidence += max(0.0, weight(keyed.phrase, at))
@@ -307,16 +336,16 @@ class Clusters:
         own = weight(keyed.phrase, at)
         first = self._first.get(bare)
         if first is None and bare not in self._ids:
-            if len(self._first) >= _MAX_POSITIONS:
-                self._first.clear()
-                self._evidence.clear()
+            self._charge_seen(len(word))
             self._first[bare] = word, own, keyed.key
             return False
         seen = self._evidence.get(bare)
         if seen is None:
-            seen = self._evidence[bare] = {first[0]: first[1:]} if first else {}
+            seen = {first[0]: first[1:]} if first else {}
         if word in seen or len(seen) >= _MAX_WORDS:
             return False
+        self._charge_seen(len(word))
+        self._evidence[bare] = seen
         seen[word] = own, keyed.key
         evidence = sum(each for each, _ in seen.values())
         if bare in self._ids:
@@ -329,6 +358,7 @@ class Clusters:
         if evidence < ENOUGH:
             return False
         position = self._varying[bare] = _Position(evidence)
+        self._room -= _POSITION_BYTES
         del self._evidence[bare]
         self._first.pop(bare, None)
         values = []
@@ -340,6 +370,15 @@ class Clusters:
                 position.waiting[other] = key
         self._unite_all(bare, values)
         return True
+
+    def _charge_seen(self, size: int) -> None:
+        """Have room for one more word of ``size`` bytes that is no evidence by itself."""
+        self._seen_bytes += _SEEN_BYTES + size
+        if self._seen_bytes > _MAX_SEEN_BYTES:
+            self._first.clear()
+            self._evidence.clear()
+            self._variants.clear()
+            self._seen_bytes = _SEEN_BYTES + size
 
     def _unite_all(self, key: int, members: Iterable[int]) -> None:
         """Make the groups with the keys ``members`` one, which ``key`` is a key of as well."""
@@ -360,4 +399,6 @@ class Clusters:
         into.widen(part.phrase)
         self._into[second] = first
         self._clusters[second] = None
-        self.revision += 1
+        self._room += part.cost - 2 * _KEY_BYTES
+        self._members.setdefault(first, [first]).extend(self._members.pop(second, (second,)))
+        self._note(first)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import enum
 import re
-from functools import lru_cache
 from typing import Tuple
 
 from .literals import KEPT
 from .phrases import MARK, Phrase
-from .verdicts import has_verdict
+from .verdicts import cached_if_short, has_verdict
 
 __all__ = ["ENOUGH", "OPEN", "SEEN", "Grade", "grade", "is_host", "weight"]
 
@@ -58,7 +57,7 @@ _FILE = re.compile(
 _NUMBER_FOLLOWS = re.compile(rb" ?[:=]? ?1(?![^\s,;)\]}])")
 
 
-@lru_cache(maxsize=16384)
+@cached_if_short(16384)
 def grade(word: bytes) -> Tuple[Grade, float]:
     """What a word may be, and how much one of its kind weighs wherever it stands."""
     if KEPT in word or has_verdict(word):

@@ -14,17 +14,17 @@ room; what comes beyond the credit, or beyond the memory for groups, is of the g
 from __future__ import annotations
 
 from collections import Counter
-from typing import Dict, List, Optional, Set
+from typing import Callable, Dict, List, Optional, Set
 
-from .clusters import Clusters
+from .clusters import ERROR, Clusters
 from .levels import level_of
-from .literals import keep, keep_all, may_have
+from .literals import keep, keep_all, keep_colours, may_have, neutral
 from .masks import (
     LOOK_BYTES,
     WIDTH,
     is_binary,
     mask,
-    mask_digits,
+    mask_kept,
     rest_of,
     shortened,
     skeletons,
@@ -39,6 +39,8 @@ OTHERS = 0
 
 _KEEPS = -1
 """In a cache: numbers of these lines matter, so each line must be looked at."""
+_COLOURS = -3
+"""In a cache: each line must be looked at for its colours."""
 _WIDTHS = -2
 """In a cache: the widths of their numbers matter."""
 
@@ -54,7 +56,6 @@ _FLOOD = 64
 _SAMPLED = 8
 _SELDOM = 20
 
-_ERROR = 40
 _ERROR_BYTES = 256
 
 _MASKS_BYTES = 12 << 20
@@ -115,19 +116,34 @@ class Grouper:
         return self._clusters.revision
 
     def ids(self, data: bytes) -> List[int]:
-        r"""The id of each line of ``data``, in order; each line ends with ``\n``."""
+        r"""The id of each line of ``data``, in order; each line ends with ``\n``.
+
+        All are ids of groups as they are now: `find` of each is itself.
+        """
         masks = (data if self._exact else mask(data)).split(b"\n")
         if not masks[-1]:
             masks.pop()
         ids: List[Optional[int]] = list(map(self._masks.get, masks))
-        if None in ids or _KEEPS in ids:
-            return self._look_up(ids, masks, data.split(b"\n"))
-        self._earn(len(ids))
-        return ids  # type: ignore[return-value]  # none is None
+        if None in ids or _KEEPS in ids or _COLOURS in ids:
+            found = self._look_up(ids, masks, data.split(b"\n"))
+        else:
+            self._earn(len(ids))
+            found = ids  # type: ignore[assignment]  # none is None
+        now = {id_: self.find(id_) for id_ in set(found)}
+        if any(id_ != root for id_, root in now.items()):
+            found = list(map(now.__getitem__, found))
+        return found
 
     def count(self, data: bytes) -> Dict[int, int]:
         """How many lines of ``data`` are of each id, as `ids` gives them."""
         return Counter(self.ids(data))
+
+    def changes(self, since: int) -> Optional[Set[int]]:
+        """The ids whose `find` or `template` has changed since the revision ``since``.
+
+        None where that is so long ago that it is not known.
+        """
+        return self._clusters.changes(since)
 
     def find(self, template_id: int) -> int:
         """The id of the group that ``template_id`` is part of now."""
@@ -158,10 +174,12 @@ class Grouper:
             self._masks.keep(fresh)
             known.update(fresh)
             ids = list(map(known.__getitem__, masks))
-        if _KEEPS in ids:
-            kept = [at for at, id_ in enumerate(ids) if id_ == _KEEPS]
-            for at, id_ in zip(kept, self._of_kept([lines[at] for at in kept]), strict=True):
-                ids[at] = id_
+        for sign, write in ((_KEEPS, keep), (_COLOURS, keep_colours)):
+            if sign in ids:
+                kept = [at for at, id_ in enumerate(ids) if id_ == sign]
+                made = self._of_kept([lines[at] for at in kept], write)
+                for at, id_ in zip(kept, made, strict=True):
+                    ids[at] = id_
         return ids  # type: ignore[return-value]  # none is None
 
     def _of_masks(self, masks: List[bytes], examples: List[bytes]) -> List[int]:
@@ -170,8 +188,10 @@ class Grouper:
         first = {name: at for at, name in enumerate(short) if name not in self._short}
         known = {name: id_ for name in short if (id_ := self._short.get(name)) is not None}
         if first:
-            keeps = may_have(b"\n".join(first))
-            fresh = dict.fromkeys(keeps, _KEEPS)
+            fresh = {
+                name: _COLOURS if colours_only else _KEEPS
+                for name, colours_only in may_have(b"\n".join(first)).items()
+            }
             if self._credit < _LOW_CREDIT:
                 fresh.update((name, OTHERS) for name in first if is_binary(name))
             plain = {name: examples[at] for name, at in first.items() if name not in fresh}
@@ -220,20 +240,26 @@ class Grouper:
         found.update(zip(names, self._of_skeletons(made, examples), strict=True))
         return found
 
-    def _of_kept(self, lines: List[bytes]) -> List[int]:
-        """The ids of lines that have numbers that matter."""
-        written = [keep(line[:LOOK_BYTES]) + line[LOOK_BYTES:] for line in lines]
-        names = shortened(mask_digits(b"\n".join(written)).split(b"\n"))
-        first = {
-            name: line for name, line in zip(names, lines, strict=True) if name not in self._kept
-        }
-        known = {name: id_ for name in names if (id_ := self._kept.get(name)) is not None}
-        if first:
-            made = self._of_names(list(first), list(first.values()))
-            fresh = dict(zip(first, made, strict=True))
+    def _of_kept(self, lines: List[bytes], write: Callable[[bytes], bytes]) -> List[int]:
+        """The ids of lines with parts that are kept, which ``write`` writes."""
+        text = neutral(b"\n".join(lines))
+        if max(map(len, lines)) <= LOOK_BYTES:
+            written = write(text)
+        else:
+            whole = text.split(b"\n")
+            heads = write(b"\n".join([line[:LOOK_BYTES] for line in whole])).split(b"\n")
+            rests = [line[LOOK_BYTES:] for line in whole]
+            written = b"\n".join(map(bytes.__add__, heads, rests))
+        names = shortened(mask_kept(written).split(b"\n"))
+        ids = list(map(self._kept.get, names))
+        if None in ids:
+            first = {
+                name: line for name, line, id_ in zip(names, lines, ids, strict=True) if id_ is None
+            }
+            fresh = dict(zip(first, self._of_names(list(first), list(first.values())), strict=True))
             self._kept.keep(fresh)
-            known.update(fresh)
-        return [known[name] for name in names]
+            ids = [fresh.get(name, id_) for name, id_ in zip(names, ids, strict=True)]
+        return ids  # type: ignore[return-value]  # none is None
 
     def _of_lines(self, lines: List[bytes], examples: List[bytes]) -> List[int]:
         """The id of each line, where only identical ones are alike."""
@@ -285,4 +311,4 @@ def _states_error(line: bytes) -> bool:
         or b"ATAL" in head or b"atal" in head or b"CRIT" in head or b"rit" in head
         or b"anic" in head or head[:1] in b"EF["
     )  # fmt: skip
-    return may and (level_of(head) or 0) >= _ERROR
+    return may and (level_of(head) or 0) >= ERROR

@@ -21,6 +21,7 @@ from .verdicts import has_verdict, is_verdict, words_in
 
 __all__ = [
     "LOOK_BYTES",
+    "NEUTRAL",
     "NUMBER",
     "REST",
     "TEXT",
@@ -29,7 +30,7 @@ __all__ = [
     "collapse",
     "is_binary",
     "mask",
-    "mask_digits",
+    "mask_kept",
     "rest_of",
     "shortened",
     "skeletons",
@@ -44,11 +45,14 @@ REST = b"4"
 WIDTH = b"5"
 """Before what may be of a hexadecimal number; the widths of numbers tell, see `with_widths`."""
 
+NEUTRAL = b"\x1a"
+"""In lines with parts that are kept: a byte that `mask` has TEXT for."""
+
 LOOK_BYTES = 4096
 """So much of a collapsed mask is looked at in detail."""
 _HEAD_BYTES = 4 * LOOK_BYTES
 
-_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_MASKED_KEPT = bytes.maketrans(b"123456789" + NEUTRAL, b"000000000" + TEXT)
 _MASKED = bytes.maketrans(b"123456789\x0e\x0f", b"000000000" + TEXT + TEXT)
 _LETTERS = bytes.maketrans(b"0123456789abcdef", b"ghijklmnopqrstuv")
 
@@ -62,9 +66,9 @@ def mask(data: bytes) -> bytes:
     return data.translate(_MASKED)
 
 
-def mask_digits(data: bytes) -> bytes:
-    """``data`` with each digit ``0``."""
-    return data.translate(_ZEROS)
+def mask_kept(data: bytes) -> bytes:
+    """``data``, in which parts are kept, with each digit ``0`` and TEXT for NEUTRAL."""
+    return data.translate(_MASKED_KEPT)
 
 
 def collapse(masked: bytes) -> bytes:
@@ -87,20 +91,23 @@ def _cut(masked: bytes) -> bytes:
     head = collapse(masked[:_HEAD_BYTES])
     if len(head) <= LOOK_BYTES and len(masked) <= _HEAD_BYTES:
         return head
-    return head[:LOOK_BYTES] + rest_of(masked.translate(None, b"0"), masked.count(b" 0"))
+    return head[:LOOK_BYTES] + _digest(masked.translate(None, b"0"), masked.count(b" 0"))
 
 
-def rest_of(text: bytes, numbers: int = 0) -> bytes:
+def rest_of(text: bytes) -> bytes:
     """A digest of a long text as REST and 16 letters; nothing for one of up to LOOK_BYTES."""
-    if len(text) <= LOOK_BYTES and not numbers:
-        return b""
+    return _digest(text, 0) if len(text) > LOOK_BYTES else b""
+
+
+def _digest(text: bytes, numbers: int) -> bytes:
     digest = hash((text, numbers)) & (1 << 64) - 1
     return REST + (b"%016x" % digest).translate(_LETTERS)
 
 
 _WIDE_HEX = re.compile(
     rb"(?<!\w)[0a-f]{8}-(?:[0a-f]{4}-){3}[0a-f]{12}(?!\w)|"
-    rb"(?<![A-Za-z0])(?=0*[a-fA-F])(?=[a-fA-F]*0)(?:[0a-f]{6,128}|[0A-F]{6,128})(?![A-Za-z0])"
+    rb"(?<![A-Za-z0])(?<!0\.)(?=0*[a-fA-F])(?=[a-fA-F]*0)(?:[0a-f]{6,128}|[0A-F]{6,128})"
+    rb"(?![A-Za-z0]|[-+]0)"
 )
 
 
@@ -156,12 +163,10 @@ _HEX = re.compile(
 )
 # Short tokens like 0c and e0.
 _SHORT_HEX = re.compile(
-    rb"(?<![A-Za-z0])(?:0+(?:[a-f]{1,8}|[A-F]{1,8})|(?:[a-f]{1,8}|[A-F]{1,8})0+"
+    rb"(?<![A-Za-z0])(?<!0\.)(?:0+(?:[a-f]{1,8}|[A-F]{1,8})|(?:[a-f]{1,8}|[A-F]{1,8})0+"
     rb"|0+[A-Fa-f]0+|[a-f]0+[a-f]|[A-F]0+[A-F])(?![A-Za-z0]|[-+]0)"
 )
-_NUMBER = re.compile(
-    rb"(?:(?<![A-Za-z0)\]])[-+])?(?:0+(?:\.0+)?|(?<![\w.])\.0+)(?:[eE][-+]?0+(?!\w))?"
-)
+_NUMBER = re.compile(rb"(?:(?<![A-Za-z0)\]])[-+])?(?:0+(?:\.0+)?|(?<![\w.])\.0+)(?:[eE][-+]?0+)?")
 _SIMPLE_NUMBER = re.compile(rb"[-+]?0+(?:\.0+)?(?:[eE][-+]?0+)?\Z")
 _RUNS = re.compile(rb"[123]{2,}")
 _ENDINGS = frozenset(
@@ -185,14 +190,16 @@ _MAY_VARY = re.compile(rb"[0/\\@]|\w\.\w")
 
 
 class _Tokens(Dict[bytes, bytes]):
-    """The skeleton of each token, made when first asked for; emptied when full."""
+    """The skeleton of each token, kept when first asked for, if short; emptied when full."""
 
     _MAX = 16384
 
     def __missing__(self, token: bytes) -> bytes:
-        if len(self) >= self._MAX:
-            self.clear()
-        made = self[token] = _token(token) if _MAY_VARY.search(token) else token
+        made = _token(token) if _MAY_VARY.search(token) else token
+        if len(token) <= _LONG_BYTES:
+            if len(self) >= self._MAX:
+                self.clear()
+            self[token] = made
         return made
 
 

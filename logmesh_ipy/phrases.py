@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import List, Match, NamedTuple, Sequence, Tuple
 
 from .masks import REST, TEXT
+from .verdicts import cached_if_short
 
 __all__ = ["MARK", "Phrase", "form", "lacks_value", "merged", "phrase", "without"]
 
@@ -37,7 +38,11 @@ class Phrase(NamedTuple):
 MARK = re.compile(rb"[123]|" + REST + b"[g-v]{16}")
 """A mark, or the digest behind a long line."""
 
-_ADJACENT = re.compile(b"(?:" + MARK.pattern + b"){2,}")
+# Marks that touch, or would if a number took the sign between them for a part of it.
+_ANY_MARK = b"(?:" + MARK.pattern + b")"
+_ADJACENT = re.compile(
+    _ANY_MARK + rb"(?:(?:(?<=1)(?:\.(?=[23])|[eE][-+]?(?=[123])))?" + _ANY_MARK + rb")+"
+)
 _MAX_WORDS = 192
 
 _DELIMITERS = rb"\s=,;:()\[\]{}<>\"'|"
@@ -115,7 +120,7 @@ def _without_repeats(phrase: Phrase) -> Phrase:
     return Phrase(words, gaps)
 
 
-@lru_cache(maxsize=16384)
+@cached_if_short(16384)
 def _word(token: bytes) -> Tuple[bytes, bool]:
     """The word in a token, without what trails it, and whether it is a unit behind a number.
 
@@ -134,7 +139,7 @@ def _thread(match: Match[bytes]) -> bytes:
     return (match["head"] or match["time"]) + b"[" + TEXT + b"]"
 
 
-@lru_cache(maxsize=8192)
+@cached_if_short(8192)
 def form(gap: bytes) -> bytes:
     """What of a gap must be equal for lines to be alike."""
     if not MARK.search(gap):
@@ -200,7 +205,7 @@ def _only(phrase: Phrase, keep: Sequence[int]) -> Phrase:
     return Phrase([words[at] for at in keep], left)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def _between(one: bytes, other: bytes) -> bytes:
     """The narrowest gap that both are: what they begin and end with, and a mark."""
     if one == other:

@@ -7,7 +7,7 @@ The :class:`~logmesh_ipy.grouping.Grouper` behind a lock: views, the panel's sen
 from __future__ import annotations
 
 import threading
-from typing import Dict, Iterable, List, Optional
+from typing import Dict, Iterable, List, Optional, Set
 
 from .grouping import OTHERS, Grouper, Template
 from .sanitize import settle
@@ -31,6 +31,11 @@ class TemplateTable:
     def revision(self) -> int:
         """Grows when templates that were given out have become others, or part of others."""
         return self._grouper.revision
+
+    def changes(self, since: int) -> Optional[Set[int]]:
+        """Ids whose ``find`` or ``template`` changed after a revision; None: too many to tell."""
+        with self._lock:
+            return self._grouper.changes(since)
 
     def ids(self, data: bytes) -> List[int]:
         """One template id per line of ``data``, each closed by a newline; 0: of too many kinds.

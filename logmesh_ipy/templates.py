@@ -5,8 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Optional, Pattern, Tuple
+from typing import List, Optional, Tuple
 
 __all__ = ["SlotKind", "Template"]
 
@@ -18,10 +17,7 @@ class SlotKind(str, enum.Enum):
     TEXT = "*"
 
 
-_VALUE = {
-    SlotKind.NUMBER: rb"([-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?)",
-    SlotKind.TEXT: rb"(.*?)",
-}
+_NUMBER = re.compile(rb"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +41,43 @@ class Template:
         return b"".join(map(bytes.__add__, self.pieces, [*marks, b""]))
 
     def values(self, line: bytes) -> Optional[Tuple[bytes, ...]]:
-        """What stands in the slots of ``line``, a line of this group; None if it does not fit."""
-        match = _pattern(self.pieces, self.kinds).fullmatch(line)
-        return match.groups() if match else None
+        """What stands in the slots of ``line``, a line of this group; None if it does not fit.
 
+        A NUMBER is as long as it can be; a TEXT ends where what is behind it, up to the next TEXT,
+        fits first. There is no way back from there, so the time is that of a search. The browser
+        cuts lines in the same way.
+        """
+        first = self.pieces[0]
+        spans = self._numbers(line, len(first), 0) if line.startswith(first) else None
+        while spans is not None and len(spans) < len(self.kinds):
+            slot = len(spans)
+            at = (spans[-1][1] if spans else 0) + len(self.pieces[slot])
+            more = self._text(line, at, slot)
+            spans = None if more is None else spans + more
+        return None if spans is None else tuple([line[start:end] for start, end in spans])
 
-@lru_cache(maxsize=512)
-def _pattern(pieces: Tuple[bytes, ...], kinds: Tuple[SlotKind, ...]) -> Pattern[bytes]:
-    slots = [*map(_VALUE.__getitem__, kinds), b""]
-    return re.compile(b"".join(map(bytes.__add__, map(re.escape, pieces), slots)), re.DOTALL)
+    def _text(self, line: bytes, at: int, slot: int) -> Optional[List[Tuple[int, int]]]:
+        """The span of the TEXT at ``at``, and those of the NUMBERs up to the next TEXT."""
+        piece = self.pieces[slot + 1]
+        if slot == len(self.kinds) - 1:
+            end = len(line) - len(piece)
+            return [(at, end)] if end >= at and line.endswith(piece) else None
+        end = line.find(piece, at)
+        while end >= 0:
+            numbers = self._numbers(line, end + len(piece), slot + 1)
+            if numbers is not None:
+                return [(at, end), *numbers]
+            end = line.find(piece, end + 1)
+        return None
+
+    def _numbers(self, line: bytes, at: int, slot: int) -> Optional[List[Tuple[int, int]]]:
+        """The spans of the NUMBERs from ``slot`` up to the next TEXT or the end of the line."""
+        spans: List[Tuple[int, int]] = []
+        while slot < len(self.kinds) and self.kinds[slot] is SlotKind.NUMBER:
+            number = _NUMBER.match(line, at)
+            slot += 1
+            if number is None or not line.startswith(self.pieces[slot], number.end()):
+                return None
+            spans.append(number.span())
+            at = number.end() + len(self.pieces[slot])
+        return spans if slot < len(self.kinds) or at == len(line) else None

@@ -9,9 +9,29 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import FrozenSet, Iterator, List
+from typing import Callable, FrozenSet, Iterator, List, TypeVar
 
-__all__ = ["has_verdict", "is_verdict", "opposed", "words_in"]
+__all__ = ["cached_if_short", "has_verdict", "is_verdict", "opposed", "words_in"]
+
+_Answer = TypeVar("_Answer")
+_SHORT_BYTES = 256
+
+
+def cached_if_short(
+    maxsize: int,
+) -> Callable[[Callable[[bytes], _Answer]], Callable[[bytes], _Answer]]:
+    """`lru_cache` for a function of a text, bounded in bytes: long texts are not kept."""
+
+    def decorate(function: Callable[[bytes], _Answer]) -> Callable[[bytes], _Answer]:
+        cached = lru_cache(maxsize)(function)
+
+        def answer(text: bytes) -> _Answer:
+            return cached(text) if len(text) <= _SHORT_BYTES else function(text)
+
+        return answer
+
+    return decorate
+
 
 _VERBS = """
 abort accept reject acquire release activate admit allow deny authenticate authorize attach detach
@@ -86,14 +106,14 @@ def words_in(text: bytes) -> List[bytes]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-@lru_cache(maxsize=8192)
+@cached_if_short(8192)
 def is_verdict(word: bytes) -> bool:
     """Whether a word, in lower case, must stay what it is."""
     text = word.decode("ascii")
     return text in _VERDICTS or _NEGATED.match(text) is not None
 
 
-@lru_cache(maxsize=8192)
+@cached_if_short(8192)
 def has_verdict(token: bytes) -> bool:
     """Whether a token has a verdict among its words."""
     if any(map(is_verdict, words_in(token))):

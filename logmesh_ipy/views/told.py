@@ -54,7 +54,9 @@ class ToldTemplates:
         revision = self._table.revision
         if revision == self._revision:
             return self.unknown(used)
-        tellings = {telling[0]: telling for telling in self._tellings(used | self._told.keys())}
+        changed = self._table.changes(self._revision) if self._revision >= 0 else None
+        known = self._told.keys() if changed is None else self._told.keys() & changed
+        tellings = {telling[0]: telling for telling in self._tellings(used | known)}
         changes = [
             telling
             for number, telling in tellings.items()

@@ -6,12 +6,13 @@ import string
 import subprocess
 import sys
 import time
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Optional, Tuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from logmesh_ipy import clusters
 from logmesh_ipy.grouping import OTHERS, Grouper, SlotKind, Template
 
 LINES = st.lists(
@@ -78,12 +79,13 @@ def test_ids_are_small_and_consecutive_and_never_die(lines: List[bytes], cuts: L
             assert found <= group
             assert grouper.find(found) == found
             assert grouper.template(group).id == found
+        for group in grouper.ids(joined(lines[:at])):
+            assert grouper.find(group) == group
     assert not given_ids or max(given_ids) <= len(lines)
 
 
 @given(LINES)
 def test_the_pieces_and_the_values_make_up_each_line(lines: List[bytes]) -> None:
-    lines = [line.replace(b"\x0e", b"").replace(b"\x0f", b"") for line in lines]
     grouper = Grouper()
     for line, group in zip(lines, grouper.ids(joined(lines)), strict=True):
         template = grouper.template(group)
@@ -110,6 +112,62 @@ def test_the_revision_tells_of_all_that_changes(lines: List[bytes]) -> None:
         revision = grouper.revision
         known[group] = grouper.template(group)
         known = {old: grouper.template(old) for old in known}
+
+
+def test_ids_are_of_the_groups_as_they_are_now() -> None:
+    names = "anna berta clara dora emma frieda greta hanna ida johanna".split()  # noqa: SIM905
+    data = joined([f"hello user {name} from here".encode() for name in names])
+    grouper = Grouper()
+    first: List[int] = []
+    for line in data.splitlines(keepends=True):
+        revision = grouper.revision
+        known = {group: (grouper.find(group), grouper.template(group)) for group in first}
+        first += grouper.ids(line)
+        after = {group: (grouper.find(group), grouper.template(group)) for group in known}
+        assert {group for group in known if known[group] != after[group]} == (
+            grouper.changes(revision) or set()
+        ) & set(known)
+    assert len(set(first)) > 1
+    assert set(grouper.ids(data)) == {1}
+    assert grouper.count(data) == {1: len(names)}
+
+
+NAMED = st.lists(
+    st.tuples(
+        st.sampled_from(["hello user", "the job of", "node", "from host"]),
+        st.sampled_from("anna berta clara db1 db2.x dora emma ok failed 7 a.log b.log".split()),  # noqa: SIM905
+        st.sampled_from(["came from here", "is there: ok", "= 1.5"]),
+    ).map(lambda words: " ".join(words).encode()),
+    max_size=80,
+)
+
+
+@given(NAMED | LINES, st.integers(0, 40))
+def test_changes_name_each_id_with_another_answer(lines: List[bytes], at: int) -> None:
+    grouper = Grouper()
+    given_ids = set(grouper.ids(joined(lines[:at])))
+    known = {group: (grouper.find(group), grouper.template(group)) for group in given_ids}
+    revision = grouper.revision
+    assert grouper.changes(revision) == set()
+    grouper.ids(joined(lines[at:]))
+    changed = grouper.changes(revision)
+    assert changed is not None
+    for group, answers in known.items():
+        if (grouper.find(group), grouper.template(group)) != answers:
+            assert group in changed
+    assert bool(changed) == (grouper.revision > revision)
+
+
+def test_changes_of_long_ago_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "_MAX_CHANGES", 8)
+    grouper = Grouper()
+    names = "anna berta clara dora emma frieda greta hanna ida johanna".split()  # noqa: SIM905
+    for count, kind in enumerate(["hello user", "at home is", "no more of", "again with"]):
+        grouper.ids(joined([f"{kind} {name} from here".encode() for name in names]))
+        assert (grouper.changes(0) is None) == (grouper.revision > 8), count
+    assert grouper.changes(0) is None
+    assert grouper.changes(grouper.revision - 8)
+    assert grouper.changes(grouper.revision) == set()
 
 
 @given(LINES)
@@ -236,6 +294,92 @@ def test_others_has_a_template_that_all_lines_fit() -> None:
     assert template.values(b"what ever 1") == (b"what ever 1",)
 
 
+@pytest.mark.parametrize(
+    ("line", "text", "values"),
+    [
+        (b"\x1b[31mload 12\x1b[m\x0f ok", b"\x1b[31mload <#>\x1b[m<*> ok", (b"12", b"\x0f")),
+        (b"a\x0e b.py:3 x 1", b"a<*> b.py:3 x <#>", (b"\x0e", b"1")),
+        (b"\x1b[1mx.py:12: took 3", b"\x1b[1mx.py:12: took <#>", (b"3",)),
+        (b'File "a b.py", line 3, x 4', b'File "a b.py", line 3, x <#>', (b"4",)),
+        (b'{"level":30, "n": 4}', b'{"level":30, "n": <#>}', (b"4",)),
+        (b"1.0000000000000002e+16 is", b"<#> is", (b"1.0000000000000002e+16",)),
+        (b"in 1.5a3 s", b"in <#>a<#> s", (b"1.5", b"3")),
+    ],
+)
+def test_parts_that_are_kept(line: bytes, text: bytes, values: Tuple[bytes, ...]) -> None:
+    grouper = Grouper()
+    for _ in range(2):
+        (group,) = grouper.ids(line + b"\n")
+        assert grouper.template(group).text == text
+        assert grouper.template(group).values(line) == values
+
+
+def test_two_places_in_sources_are_two_kinds_and_a_long_path_is_bounded() -> None:
+    grouper = Grouper()
+    deep = b"/a" * 1000
+    lines = [deep + b"/x.py:%d: took 5" % at for at in (1, 2)] + [b".py:3 took 5", b".py:4 took 5"]
+    ids = grouper.ids(joined(lines))
+    assert len(set(ids[:2])) == 2
+    assert all(
+        grouper.template(group).values(line) is not None
+        for group, line in zip(ids, lines, strict=True)
+    )
+
+
+@given(st.lists(st.sampled_from([b"\x1b[3%dm", b"step %d", b"x.py:%d", b" ", b"!?", b"a%d"])))
+def test_a_line_with_many_kept_parts_fits(parts: List[bytes]) -> None:
+    line = b"".join(part % at if b"%" in part else part for at, part in enumerate(parts * 60))
+    grouper = Grouper()
+    (group,) = grouper.ids(line + b"\n")
+    assert grouper.template(group).values(line) is not None
+
+
+def test_a_line_that_is_long_for_its_numbers_fits() -> None:
+    grouper = Grouper()
+    for line in (b"a7 " * 1500 + b"ok", b"a7 " * 1500 + b"bad", b"a7" * 2100):
+        (group,) = grouper.ids(line + b"\n")
+        assert grouper.template(group).values(line) is not None
+
+
+NUMBER, TEXT = SlotKind.NUMBER, SlotKind.TEXT
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kinds", "line", "values"),
+    [
+        ((b"a ", b""), (NUMBER,), b"a -1.5e3", (b"-1.5e3",)),
+        ((b"a ", b""), (NUMBER,), b"a 1.5e", None),
+        ((b"a ", b""), (NUMBER,), b"a ", None),
+        ((b"", b"-", b""), (NUMBER, NUMBER), b"-3-4", (b"-3", b"4")),
+        ((b"a ", b" b"), (TEXT,), b"a x b y b", (b"x b y",)),
+        ((b"a ", b" a"), (TEXT,), b"a a", None),
+        ((b"", b" ", b" end"), (TEXT, NUMBER), b"x 3y 4 end", (b"x 3y", b"4")),
+        ((b"", b" ", b" ", b""), (TEXT, NUMBER, TEXT), b"a b 1 c", (b"a b", b"1", b"c")),
+        ((b"", b",", b";"), (TEXT, TEXT), b"a,b,c;", (b"a", b"b,c")),
+        ((b"x", b""), (TEXT,), b"y", None),
+        ((b"same",), (), b"same", ()),
+        ((b"same",), (), b"same thing", None),
+    ],
+)
+def test_values(
+    pieces: Tuple[bytes, ...],
+    kinds: Tuple[SlotKind, ...],
+    line: bytes,
+    values: Optional[Tuple[bytes, ...]],
+) -> None:
+    assert Template(1, pieces, kinds, None, b"").values(line) == values
+
+
+def test_values_of_a_line_that_does_not_fit_take_no_longer() -> None:
+    slots = 40
+    template = Template(1, (b"rows ", *[b", "] * (slots - 1), b" end"), (TEXT,) * slots, None, b"")
+    numbers = Template(1, (b"", *[b" "] * slots, b"!"), (TEXT, *[NUMBER] * slots), None, b"")
+    started = time.process_time()
+    assert template.values(b"rows " + b"a, " * 20_000) is None
+    assert numbers.values(b"1 " * 20_000) is None
+    assert time.process_time() - started < 2
+
+
 # --- bad input --------------------------------------------------------------------------------
 
 DICE = random.Random(3)
@@ -336,6 +480,70 @@ def test_no_line_takes_long(unit: bytes) -> None:
     (group,) = grouper.ids(line + b"\n")
     grouper.template(group).values(line)
     assert time.process_time() - started < 1
+
+
+UNITS = [
+    b".", b"/", b":", b"\x1b", b"\x1b[", b"\x1b[0;", b"\x1b[0m", b"a.py", b".py:0", b"a.b.c.",
+    b"File \"", b"File \"a\", line ", b"Cell In [", b"<0>", b'"level":', b'"level":0,', b"0", b"a",
+    b"[", b"12:00:00 [", b"(", b" ", b"\x0e", b"\x0f", b"x.c(0,", b".c line ", b"://", b"a@b.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("before", [b"", b"\x1b[31mINFO ", b"x.py:3 "])
+def test_no_kept_line_takes_long(unit: bytes, before: bytes) -> None:
+    """A new one, and the same with other numbers, of 4 KB each."""
+    fill = (unit * 4096)[:4000]
+    data = joined([before + fill + b" %d" % (10 + at) for at in range(40)])
+    grouper = Grouper()
+    grouper.ids(data[: data.index(b"\n") + 1])
+    started = time.process_time()
+    grouper.ids(data)
+    assert (time.process_time() - started) / 40 < 2e-3, "seconds for a line"
+
+
+def test_coloured_lines_are_fast() -> None:
+    lines = [
+        b"\x1b[32m2026-01-01 12:00:%02d\x1b[0m \x1b[1mINFO\x1b[0m GET https://x.org/%b/%d 0.%d"
+        % (at % 60, b"abc.def/" * 6, at, at)
+        for at in range(5000)
+    ]
+    grouper = Grouper()
+    grouper.ids(joined(lines[:300]))
+    data = joined(lines)
+    started = time.process_time()
+    grouper.ids(data)
+    assert len(lines) / (time.process_time() - started) > 30_000, "lines per second"
+
+
+def distinct_words(count: int) -> List[str]:
+    return ["".join(DICE.choices("bcdfghjklmnpqrtvwxz", k=8)) for _ in range(count)]
+
+
+def test_errors_have_groups_when_the_room_is_used_up() -> None:
+    grouper = Grouper()
+    known = b"hello world\n" * 64_000
+    for _ in range(6):
+        grouper.ids(known)
+        kinds = [" ".join(distinct_words(20)) for _ in range(3000)]
+        ids = grouper.ids(joined([kind.encode() for kind in kinds]))
+    assert set(ids) == {OTHERS}
+    grouper.ids(known)
+    lines = [f"ERROR: disk {word} broke".encode() for word in distinct_words(100)]
+    assert OTHERS not in grouper.ids(joined(lines))
+
+
+def test_groups_that_became_one_give_back_their_room() -> None:
+    """Of each kind there are some groups at first; without the refund there is no room for all."""
+    grouper = Grouper()
+    known = b"hello world\n" * 300
+    kinds, found = 6000, set()
+    for _ in range(kinds):
+        start = " ".join(distinct_words(2))
+        lines = [f"{start} user '{name}' logged in".encode() for name in distinct_words(8)]
+        found.add(grouper.ids(known + joined(lines))[-1])
+    assert OTHERS not in found
+    assert len(found) == kinds
 
 
 def test_in_a_flood_of_kinds_errors_still_have_groups() -> None:
