@@ -31,7 +31,9 @@ _READ_BYTES = 256 << 10
 _MAX_TEXT = 1000
 _MAX_DISTINCT = 10_000
 _MAX_NUMBERS = 1 << 20
-_LAST_WORD = re.compile(rb"([A-Za-z_][\w.%-]{0,40})[^\w]{0,8}$")
+_TAIL_BYTES = 80
+_WORD = re.compile(rb"[A-Za-z_][\w.-]{0,40}")
+_NO_NAMES = frozenset(b"a an and are at by for from in is of on or the to was were with".split())
 
 
 class GroupKey(NamedTuple):
@@ -224,5 +226,6 @@ def _collect(
 
 def _slot_name(piece: bytes, number: int) -> str:
     """The word in front of a slot."""
-    match = _LAST_WORD.search(piece)
-    return f"#{number}" if match is None else match[1].decode("utf-8", "backslashreplace")
+    words = _WORD.findall(piece[-_TAIL_BYTES:])
+    names = [word for word in words if word.lower() not in _NO_NAMES] or words
+    return names[-1].decode("utf-8", "backslashreplace") if names else f"#{number}"
