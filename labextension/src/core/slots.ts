@@ -11,72 +11,145 @@ const NAME = /([\p{L}_][\p{L}\p{N}_.-]{0,39})[^\p{L}\p{N}_\u2026]{0,4}$/u;
 const SHORT_PIECE = 16;
 
 /** What stands in each slot of a line, in order; null where the line does not fit. A number is as long as
- * it can be; any other text ends where the piece behind it first stands, with a number behind that where
- * the next slot is one; the last text ends where the last piece stands at the line's end. Nothing is tried
- * twice: linear in the length of the line. The kernel's `Template.values` gives the same. */
-export function slotsOf(line: string, { pieces, kinds }: Shape): string[] | null {
+ * it can be; any other text ends where what is behind it, up to the next such text, fits first; the last
+ * text ends where the last piece stands at the line's end. There is no way back from there: linear in the
+ * length of the line. The kernel's `Template.values` gives the same. */
+export function slotsOf(line: string, shape: Shape): string[] | null {
+  const { pieces, kinds } = shape;
   const first = pieces[0] as string;
-  if (!line.startsWith(first)) {
+  const ends = line.startsWith(first) ? new Numbers(line, shape, 0).endsFrom(first.length) : null;
+  if (ends === null) {
     return null;
   }
-  const slots: string[] = [];
-  let at = first.length;
-  for (let slot = 0; slot < kinds.length; slot += 1) {
-    const piece = pieces[slot + 1] as string;
-    const end = slotEnd(line, at, piece, kinds[slot] as string, kinds[slot + 1]);
-    if (end < at || !line.startsWith(piece, end)) {
+  const beginOf = (slot: number): number => (ends[slot - 1] ?? 0) + (pieces[slot] as string).length;
+  while (ends.length < kinds.length) {
+    const more = textEnds(line, shape, ends.length, beginOf(ends.length));
+    if (more === null) {
       return null;
     }
-    slots.push(line.slice(at, end));
-    at = end + piece.length;
+    ends.push(...more);
   }
-  return at === line.length ? slots : null;
+  return ends.map((end, slot) => line.slice(beginOf(slot), end));
 }
 
-/** Where the slot ends that begins at `from`, with `piece` behind it; less than `from`: nowhere. `next`:
- * the kind of the slot behind that, if any. */
-function slotEnd(line: string, from: number, piece: string, kind: string, next: string | undefined): number {
-  if (kind === SlotKind.number) {
-    return numberEnd(line, from);
+/** Where the text ends that begins at `from`, and the numbers up to the next text; null: nowhere. */
+function textEnds(line: string, shape: Shape, slot: number, from: number): number[] | null {
+  const piece = shape.pieces[slot + 1] as string;
+  if (slot === shape.kinds.length - 1) {
+    const end = line.length - piece.length;
+    return end >= from && line.endsWith(piece) ? [end] : null;
   }
-  if (next === undefined) {
-    return line.length - piece.length;
-  }
-  return next === SlotKind.number ? seekBeforeNumber(line, piece, from) : line.indexOf(piece, from);
-}
-
-/** The first place, from `from` on, of a piece with a number behind it; -1: none. */
-function seekBeforeNumber(line: string, piece: string, from: number): number {
-  const { length } = piece;
-  let at = line.indexOf(piece, from);
-  while (at >= 0 && numberEnd(line, at + length) < 0) {
-    if (length > SHORT_PIECE) {
-      return seekOverlapping(line, piece, at + 1);
+  const numbers = new Numbers(line, shape, slot + 1);
+  const places = new Places(line, piece);
+  for (let end = line.indexOf(piece, from); end >= 0; end = places.next(end + 1)) {
+    const ends = numbers.endsFrom(end + piece.length);
+    if (ends !== null) {
+      return [end, ...ends];
     }
-    at = at < line.length ? line.indexOf(piece, at + 1) : -1;
   }
-  return at;
+  return null;
 }
 
-/** The same for a piece that may overlap itself over a great length (Knuth, Morris and Pratt): no
- * character of the line is compared again with what it was found equal to. */
-function seekOverlapping(line: string, piece: string, from: number): number {
-  const borders = bordersOf(piece);
-  let matched = 0;
-  for (let at = from; at < line.length; at += 1) {
-    const code = line.charCodeAt(at);
-    while (matched > 0 && code !== piece.charCodeAt(matched)) {
-      matched = borders[matched - 1] as number;
+/** The number slots from `slot` up to the next text or the line's end, sought at ever later places. */
+class Numbers {
+  /** The piece behind each. */
+  private readonly behind: Places[] = [];
+  private readonly toLineEnd: boolean;
+  /** Numbers that begin before this place end where one did that did not fit. */
+  private misfitUntil = 0;
+
+  constructor(
+    private readonly line: string,
+    { pieces, kinds }: Shape,
+    slot: number
+  ) {
+    let next = slot;
+    for (; kinds[next] === SlotKind.number; next += 1) {
+      this.behind.push(new Places(line, pieces[next + 1] as string));
     }
-    matched += code === piece.charCodeAt(matched) ? 1 : 0;
-    if (matched === piece.length) {
-      if (numberEnd(line, at + 1) >= 0) {
-        return at + 1 - matched;
+    this.toLineEnd = next === kinds.length;
+  }
+
+  /** Where each of them ends if the first begins at `from`; null: they do not fit there. */
+  endsFrom(from: number): number[] | null {
+    if (from < this.misfitUntil) {
+      return null;
+    }
+    const ends = this.fit(from);
+    if (ends === null) {
+      this.misfitUntil = digitsEnd(this.line, behindSign(this.line, from));
+    }
+    return ends;
+  }
+
+  private fit(from: number): number[] | null {
+    const ends: number[] = [];
+    let at = from;
+    for (const places of this.behind) {
+      const end = numberEnd(this.line, at);
+      if (end < 0 || !places.has(end)) {
+        return null;
       }
-      matched = borders[matched - 1] as number;
+      ends.push(end);
+      at = end + places.piece.length;
+    }
+    return this.toLineEnd && at !== this.line.length ? null : ends;
+  }
+}
+
+/** Where a piece stands in a line, asked for at places that never fall. The first answer is a comparison;
+ * for a piece that may overlap itself over a great length, no character of the line is compared again
+ * after that with what it was found equal to (Knuth, Morris and Pratt). */
+class Places {
+  private asked = false;
+  private borders: Uint32Array | null = null;
+  /** How much of the piece stands right before `read`. */
+  private matched = 0;
+  private read = 0;
+
+  constructor(
+    private readonly line: string,
+    readonly piece: string
+  ) {}
+
+  /** The first place at or behind `from`; -1: none. */
+  next(from: number): number {
+    const last = this.line.length - this.piece.length;
+    if (this.piece.length <= SHORT_PIECE) {
+      return from <= last ? this.line.indexOf(this.piece, from) : -1;
+    }
+    let at = from;
+    while (at <= last && !this.has(at)) {
+      at += 1;
+    }
+    return at <= last ? at : -1;
+  }
+
+  /** Whether the piece stands at a place. */
+  has(at: number): boolean {
+    if (!this.asked || this.piece.length <= SHORT_PIECE) {
+      this.asked = true;
+      return this.line.startsWith(this.piece, at);
+    }
+    if (at >= this.read) {
+      this.read = at;
+      this.matched = 0;
+    }
+    this.readTo(Math.min(at + this.piece.length, this.line.length));
+    return this.matched === this.piece.length && this.read === at + this.matched;
+  }
+
+  private readTo(end: number): void {
+    const { line, piece } = this;
+    this.borders ??= bordersOf(piece);
+    for (; this.read < end; this.read += 1) {
+      const code = line.charCodeAt(this.read);
+      while (this.matched > 0 && code !== piece.charCodeAt(this.matched)) {
+        this.matched = this.borders[this.matched - 1] as number;
+      }
+      this.matched += code === piece.charCodeAt(this.matched) ? 1 : 0;
     }
   }
-  return -1;
 }
 
 /** For each beginning of a piece, how long the longest shorter beginning is that it ends with. */

@@ -63,19 +63,26 @@ describe('slots of a line', () => {
     ['at .5 of 007.', ['at ', ' of ', '.'], '##', ['.5', '007']],
     ['v1.2.3', ['v', '.', ''], '##', ['1.2', '3']],
     ['1.e5', ['', '.e5'], '#', ['1']],
-    // A text goes on until a number follows.
+    // A text goes on until a number follows, and all the numbers up to the next text.
     ['worker a b 12 up', ['worker ', ' ', ' up'], '*#', ['a b', '12']],
     ['a-b--3', ['a', '-', ''], '*#', ['-b', '-3']],
     ['x- -y-5', ['x', '-', ''], '*#', ['- -y', '5']],
     ['on h1 2', ['on ', ' ', ''], '*#', ['h1', '2']],
     ['k  7', ['k', ' ', ''], '*#', [' ', '7']],
     ['host  up 5 s', ['host ', ' up ', ' s'], '*#', ['', '5']],
+    ['softheader=00000063 800b0003 00000000 12 7', ['softheader=', ' ', ' ', ''], '*##', ['00000063 800b0003 00000000', '12', '7']],
+    ['softheader=1 2 3 4', ['softheader=', ' ', ' ', ''], '*##', ['1 2', '3', '4']],
+    ['ear 0x1f 2a 5 6 7', ['ear ', ' ', ''], '*#', ['0x1f 2a 5 6', '7']],
+    ['k 1 x 2, 3 y 4 5', ['k ', ' ', ', ', ' y ', ''], '*##*', ['1 x', '2', '3', '4 5']],
+    ['k a 1 b 2 3 4', ['k ', ' ', ' b ', ' ', ''], '*#*#', ['a', '1', '2 3', '4']],
+    ['1 1.2 3', ['', '1', ' ', ''], '*##', ['1 ', '.2', '3']],
     // The first place counts; the last piece stands at the end.
     ['a, b, c, d', ['', ', ', ', ', ''], '***', ['a', 'b', 'c, d']],
     ['5 ms of 9 ms', ['', ' ', ' ms'], '#*', ['5', 'ms of 9']],
     ['n 4 of 4', ['n ', ' of ', '4'], '#*', ['4', '']],
     // A long piece that overlaps itself.
-    [`<${'ab'.repeat(20)}x${'ab'.repeat(21)}7>`, ['<', 'ab'.repeat(20), '>'], '*#', [`${'ab'.repeat(20)}xab`, '7']]
+    [`<${'ab'.repeat(20)}x${'ab'.repeat(21)}7>`, ['<', 'ab'.repeat(20), '>'], '*#', [`${'ab'.repeat(20)}xab`, '7']],
+    [`k${' 1'.repeat(40)}`, ['k', ' 1'.repeat(9) + ' ', ' 1'.repeat(9) + ' ', ''], '*##', [' 1'.repeat(20), '1', '1']]
   ])('%j of %j, %s, are %j', (line, pieces, kinds, slots) => {
     expect(slotsOf(line, { pieces, kinds })).toEqual(slots);
   });
@@ -97,6 +104,10 @@ describe('slots of a line', () => {
     ['worker a b', ['worker ', ' ', ''], '*#'],
     ['worker a 5 x', ['worker ', ' ', ''], '*#'],
     ['5 ms', ['', ' ms', ''], '*#'],
+    ['softheader=0 63 800b0003', ['softheader=', ' ', ' ', ''], '*##'],
+    ['softheader=a 63 8 x', ['softheader=', ' ', ' ', ''], '*##'],
+    // There is no way back to a text that has been cut.
+    ['k a 1 b 2 a 1 b 3 4', ['k ', ' ', ' b ', ' a', ''], '*#*#'],
     // The beginning of a long piece was told.
     ['x'.repeat(600) + '5', ['x'.repeat(500) + '\u2026', ''], '#'],
     [`${'ab'.repeat(40)}x`, ['', 'ab'.repeat(20), ''], '*#']
@@ -119,9 +130,21 @@ describe('slots of a line', () => {
         if (kinds[slot] === '#') {
           value = NUMBER.exec(rest)?.[0];
         } else {
+          const [behind] = /^#*/.exec(kinds.slice(slot + 1))!;
+          const numbersFit = (text: string): boolean => {
+            let left = text;
+            for (let next = slot + 1; next <= slot + behind.length; next += 1) {
+              const number = NUMBER.exec(left)?.[0];
+              if (number === undefined || !left.startsWith(pieces[next + 1]!, number.length)) {
+                return false;
+              }
+              left = left.slice(number.length + pieces[next + 1]!.length);
+            }
+            return left === '' || slot + behind.length < kinds.length - 1;
+          };
           const ends = Array.from({ length: rest.length + 1 }, (_, end) => end);
           const end = ends.find(at =>
-            last ? rest.slice(at) === piece : rest.startsWith(piece, at) && (kinds[slot + 1] !== '#' || NUMBER.test(rest.slice(at + piece.length)))
+            last ? rest.slice(at) === piece : rest.startsWith(piece, at) && numbersFit(rest.slice(at + piece.length))
           );
           value = end === undefined ? undefined : rest.slice(0, end);
         }
@@ -139,7 +162,7 @@ describe('slots of a line', () => {
       Array.from({ length: least + Math.floor(random() * (most - least)) }, () => '1-.e +5a'[Math.floor(random() * 8)]).join('');
     let fits = 0;
     for (let round = 0; round < 60_000; round += 1) {
-      const kinds = Array.from({ length: Math.floor(random() * 4) }, () => '#*'[Math.floor(random() * 2)]).join('');
+      const kinds = Array.from({ length: Math.floor(random() * 5) }, () => '#*'[Math.floor(random() * 2)]).join('');
       const repeat = random() < 0.2 ? 20 : 1;
       const pieces = Array.from(`${kinds} `, (_, at) => word(at > 0 && at < kinds.length ? 1 : 0, 3).repeat(repeat));
       const value = (kind: string): string => (kind === '#' ? `${'-+'[Math.floor(random() * 4)] ?? ''}${Math.floor(random() * 100) / 10}` : word(0, 4).repeat(repeat));
@@ -153,17 +176,18 @@ describe('slots of a line', () => {
 
   it.each([
     ['a', 'a'], ['-', '-'], ['1', '1'], ['.', '.'], [' ', ' '], ['1', 'x'], ['-', '-'.repeat(16)], ['a', 'a'.repeat(17)],
-    ['a', 'a'.repeat(500)], ['a', `b${'a'.repeat(499)}`], ['a', `${'a'.repeat(499)}b`], ['1', '1'.repeat(500)], ['e', `1${'e'.repeat(30)}`]
+    ['1 ', ' '], [' 1', ' 1 '], ['1 ', `${' 1'.repeat(8000)} `], ['1 ', `${' 1'.repeat(9)} `], ['1.', '.'], ['1', '1'.repeat(16)],
+    ['a', 'a'.repeat(500)], ['a', 'a'.repeat(16_000)], ['a', `b${'a'.repeat(499)}`], ['a', `${'a'.repeat(499)}b`], ['1', '1'.repeat(500)], ['e', `1${'e'.repeat(30)}`]
   ])('of a line of 64 KB of %j are found soon (case %#)', (letter, piece) => {
-    const line = letter.repeat(1 << 16);
-    for (const kinds of ['*#', '##', '**', '*#*#*#', '#*#']) {
+    const line = letter.repeat((1 << 16) / letter.length);
+    for (const kinds of ['*#', '*##', '*####', '##', '**', '*#*#*#', '#*#']) {
       const pieces = ['', ...Array.from(kinds, () => piece)];
       const times = Array.from({ length: 8 }, () => {
         const start = performance.now();
         slotsOf(line, { pieces, kinds });
         return performance.now() - start;
       });
-      expect(Math.min(...times), kinds).toBeLessThan(5);
+      expect(Math.min(...times), kinds).toBeLessThan(20);
     }
   });
 
