@@ -10,6 +10,10 @@ from typing import List, Optional, Tuple
 __all__ = ["SlotKind", "Template"]
 
 
+_MAX_PLACES = 1000
+"""So many places are tried for the end of a text: else a line of digits would take seconds."""
+
+
 class SlotKind(str, enum.Enum):
     """What stands in a slot; the value is its letter between kernel and browser."""
 
@@ -63,7 +67,9 @@ class Template:
             end = len(line) - len(piece)
             return [(at, end)] if end >= at and line.endswith(piece) else None
         end = line.find(piece, at)
-        while end >= 0:
+        for _ in range(_MAX_PLACES):
+            if end < 0:
+                break
             numbers = self._numbers(line, end + len(piece), slot + 1)
             if numbers is not None:
                 return [(at, end), *numbers]

@@ -557,3 +557,13 @@ def test_in_a_flood_of_kinds_errors_still_have_groups() -> None:
     assert ids[1] == OTHERS
     assert OTHERS not in ids[::2]
     assert [grouper.template(id_).level for id_ in ids[::2]] == [40, 40]
+
+
+def test_a_line_of_digits_takes_no_seconds_to_be_cut() -> None:
+    template = Template(
+        1, (b"", b"1", b"x"), (SlotKind.TEXT, SlotKind.NUMBER), level=None, example=b""
+    )
+    began = time.thread_time()
+    assert template.values(b"1" * (64 << 10)) is None
+    assert time.thread_time() - began < 1
+    assert template.values(b"a112x") == (b"a", b"12")
