@@ -29,6 +29,7 @@ TOP_TEXTS = 5
 _READ_ROWS = 5_000
 _READ_BYTES = 256 << 10
 _MAX_TEXT = 1000
+_LEAST_LINES = 2000  # are always looked at: a few milliseconds
 _MAX_DISTINCT = 10_000
 _MAX_NUMBERS = 1 << 20
 _TAIL_BYTES = 80
@@ -179,16 +180,17 @@ def slot_values(
     collected = {
         key: _Collected(templates[key.template_id]) for key in keys if key.template_id in templates
     }
-    whole = True
+    whole, looked_at = True, 0
     end_row = min(end_row, store.rows)
     while first_row < end_row and whole:
         chunks = store.read(first_row, min(_READ_ROWS, end_row - first_row), _READ_BYTES)
         whole = bool(chunks)  # none: closed meanwhile
         for chunk in chunks:
-            if time.thread_time() >= deadline:
+            if looked_at >= _LEAST_LINES and time.thread_time() >= deadline:
                 whole = False
                 break
             _collect(store, chunk, first_row, end_row, collected)
+            looked_at += chunk.count
             first_row = chunk.first_row + chunk.count
     none = GroupValues(0, whole, ())
     return [collected[key].values(whole=whole) if key in collected else none for key in keys]

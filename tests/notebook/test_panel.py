@@ -207,8 +207,8 @@ def test_lines_stream_to_browsers_while_a_cell_blocks_the_main_thread(
     ("kind", "arguments", "said"),
     [
         ("dance", {}, "there is no request 'dance'"),
-        ("fetch", {"first": -1, "end": 3}, "it must be a row number"),
-        ("fetch", {"first": "x", "end": 3}, "it must be a row number"),
+        ("fetch", {"first": -1, "end": 3}, "it must be a whole number"),
+        ("fetch", {"first": "x", "end": 3}, "it must be a whole number"),
         ("set_mode", {"window": 0.5}, "it must be 1 second or more, or none"),
         ("set_mode", {"level": "loud"}, "level must be one of"),
         ("set_mode", {"stream": False, "window": 3}, "cannot aggregate without streaming"),

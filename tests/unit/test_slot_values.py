@@ -137,9 +137,13 @@ def test_only_the_lines_asked_for_count(store: LogStore) -> None:
 
 def test_without_time_it_says_that_it_has_not_seen_all(store: LogStore) -> None:
     put(store, 0, "at 1")
-    number = store.templates.ids(b"at 1\n")[0]
-    (found,) = slot_values(store, [GroupKey(number, OUT, "", None)], 0, store.rows, 0.0)
-    assert (found.lines, found.whole, found.slots) == (0, False, ())
+    key = GroupKey(store.templates.ids(b"at 1\n")[0], OUT, "", None)
+    (found,) = slot_values(store, [key], 0, store.rows, 0.0)
+    assert (found.lines, found.whole) == (1, True)  # so few are always looked at
+    for step in range(30):
+        put(store, 0, *(f"at {step * 100 + number}" for number in range(100)))
+    (found,) = slot_values(store, [key], 0, store.rows, 0.0)
+    assert (found.lines, found.whole) == (2001, False)
 
 
 def test_lines_that_rewrite_themselves_count_as_they_stand_at_last(store: LogStore) -> None:
