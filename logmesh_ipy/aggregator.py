@@ -128,11 +128,18 @@ class _Window:
         ids = self._table.ids(data)
         groups = self.groups.setdefault((first.target, first.info.job), {})
         counts = Counter(ids)
-        strangers = [number for number in counts if number not in groups and number != OTHERS]
         lines: List[bytes] = []
-        if strangers:
+        # What stands here may come before the first line known of a group: chunks of several
+        # streams that were joined are not in the order of their rows.
+        begin = [
+            number
+            for number in counts
+            if (number not in groups or first.first_row < groups[number].first_row)
+            and number != OTHERS
+        ]
+        if begin:
             lines = data.split(b"\n")
-            self._meet(chunks, groups, strangers, ids, lines)
+            self._meet(chunks, groups, begin, ids, lines)
         rank, wall = first.info.rank, last.wall
         end_row = last.first_row + last.count
         equal: Set[int] = set()
@@ -143,7 +150,7 @@ class _Window:
                 continue
             group.count += count
             group.ranks.add(rank)
-            group.end_row = end_row
+            group.end_row = max(group.end_row, end_row)
             group.last_wall = max(group.last_wall, wall)
             if not group.differs:
                 equal.add(number)
@@ -157,27 +164,33 @@ class _Window:
         self,
         chunks: Sequence[Chunk],
         groups: Dict[int, Group],
-        strangers: List[int],
+        begin: List[int],
         ids: List[int],
         lines: List[bytes],
     ) -> None:
-        """Make the groups of templates that are new here; none beyond the bounds."""
+        """Make groups of the templates that begin here; none beyond the bounds."""
         starts = [0, *accumulate(chunk.count for chunk in chunks)]
         first_at = dict(zip(reversed(ids), range(len(ids) - 1, -1, -1), strict=True))
-        for number in strangers:
+        for number in begin:
             at = first_at[number]
             text = lines[at]
+            place = bisect_right(starts, at) - 1
+            chunk = chunks[place]
+            row = chunk.first_row + at - starts[place]
+            group = Group(
+                chunk.target, chunk.info.job, number, text, row, row + 1, chunk.wall, chunk.wall
+            )
+            if number in groups:
+                self.group_bytes -= _group_bytes(groups[number].text)
+                groups[number].absorb(group)
+                self.group_bytes += _group_bytes(groups[number].text)
+                continue
             size = _group_bytes(text)
             known = sum(map(len, self.groups.values()))
             if known >= MAX_GROUPS or self.group_bytes + size > MAX_GROUP_BYTES:
                 continue
             self.group_bytes += size
-            place = bisect_right(starts, at) - 1
-            chunk = chunks[place]
-            row = chunk.first_row + at - starts[place]
-            groups[number] = Group(
-                chunk.target, chunk.info.job, number, text, row, row + 1, chunk.wall, chunk.wall
-            )
+            groups[number] = group
 
     def report(self, everyone: Collection[int]) -> Report:
         self._fold()

@@ -134,6 +134,8 @@ class Instance:
         self._remove_directory()
         if self.loop.own_thread:
             self._ending = asyncio.ensure_future(self._end_loop())
+        else:
+            self.loop.close()
 
     def _remove_directory(self) -> None:
         if not self.forked:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import signal
+import socket
 import threading
 from typing import Any, Callable, Coroutine, Generator, Generic, Optional, TypeVar
 
@@ -75,6 +77,44 @@ def _running_loop() -> Optional[asyncio.AbstractEventLoop]:
         return None
 
 
+class _SignalWaker:
+    """Wakes a loop of the main thread when a signal comes; elsewhere it does nothing.
+
+    Python's handlers run while the loop waits, and then it waits on. IPython's interrupt of a cell
+    that awaits is a handler which leaves work for the loop: on a quiet one nothing would do it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._hears, self._tells = socket.socketpair()
+        for end in (self._hears, self._tells):
+            end.setblocking(False)
+        self._installed = False
+        try:
+            before = signal.set_wakeup_fd(self._tells.fileno(), warn_on_full_buffer=False)
+        except ValueError:  # not the main thread
+            return
+        if before != -1:  # somebody else's wakes a loop, and this one's as a rule
+            signal.set_wakeup_fd(before)
+            return
+        self._installed = True
+        loop.add_reader(self._hears, self._heard)
+
+    def close(self) -> None:
+        """Idempotent; on the thread of the loop."""
+        if self._installed:
+            self._installed = False
+            self._loop.remove_reader(self._hears)
+            current = signal.set_wakeup_fd(-1)
+            if current != self._tells.fileno():
+                signal.set_wakeup_fd(current)
+        self._hears.close()
+        self._tells.close()
+
+    def _heard(self) -> None:
+        self._hears.recv(4096)
+
+
 class MeshLoop:
     """An event loop in a thread of its own, or one that runs already."""
 
@@ -83,8 +123,10 @@ class MeshLoop:
         self._thread: Optional[threading.Thread] = None
         self._lock = threading.Lock()
         self._closing = False
+        self._waker: Optional[_SignalWaker] = None
         if loop is not None:
             self.loop = loop
+            self._waker = _SignalWaker(loop)
             return
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="logmesh-client", daemon=True)
@@ -108,6 +150,8 @@ class MeshLoop:
 
         What still runs on the own loop is cancelled.
         """
+        if self._waker is not None:
+            self._waker.close()
         if self._thread is None:
             return
         with self._lock:

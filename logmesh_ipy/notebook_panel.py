@@ -17,7 +17,7 @@ from .config import check_window
 from .errors import LogMeshError, OptionError
 from .levels import parse_level
 from .log_client_actor import ProcRecord
-from .views.comms import RawPort, comm_id_of, hears_at_once
+from .views.comms import RawPort, any_greeted, comm_id_of, hears_at_once
 from .views.panel import Panel
 
 if TYPE_CHECKING:
@@ -80,6 +80,11 @@ class NotebookPanel:
         self._raw = RawPort(self._kernel, self.id, self.panel.heard)
         self.panel.ports.append(self._raw)
         self._hub: Optional[HubPort] = None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether a browser has said that it listens."""
+        return any_greeted(self.panel.ports) is not None
 
     def set_mesh(self, mesh: ProcMesh) -> None:
         """The mesh is up."""

@@ -270,7 +270,11 @@ class NotebookSession:
         kernel = getattr(self.shell, "kernel", None)
         self._panel = NotebookPanel(kernel, self, instance, first_row)
         self._publisher = CellPublisher(self.shell, self._panel)
-        return PlainView(self._publisher, refresh_sec=_SNAPSHOT_SEC)
+        panel = self._panel
+        # What a page shows is newer; where none does, the snapshot is all that is seen.
+        return PlainView(
+            self._publisher, refresh_sec=lambda: _SNAPSHOT_SEC if panel.is_shown else 0.0
+        )
 
     # --- running ------------------------------------------------------------------------------
 

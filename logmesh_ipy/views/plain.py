@@ -17,7 +17,18 @@ from __future__ import annotations
 
 import html
 from collections import deque
-from typing import Collection, Deque, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
+from typing import (
+    Callable,
+    Collection,
+    Deque,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+)
 
 from ..aggregator import Group, Report
 from ..clock import SYSTEM_CLOCK, Clock
@@ -91,7 +102,7 @@ class _CellDisplay:
         self.left_out = left_out
         self.live: List[_Row] = []
         self.receipt: Optional[_Row] = None
-        self.next_refresh = float("-inf")
+        self.refreshed = float("-inf")
         self.kept_bytes = 0  # as counted when it was shown last
         self._waiting: Deque[Chunk] = deque()
         self._waiting_lines = 0
@@ -149,12 +160,15 @@ class _CellDisplay:
 class PlainView:
     """A :class:`~logmesh_ipy.views.base.View` for notebooks of every kind.
 
-    ``refresh_sec``: between barriers a display is updated this often at most. Where an
-    interactive view is in front of it, it is what a saved notebook keeps.
+    ``refresh_sec()``: between barriers a display is updated this often at most. Where an
+    interactive view is in front of it, it is what a saved notebook keeps, and need not hurry.
     """
 
     def __init__(
-        self, publisher: Publisher, clock: Clock = SYSTEM_CLOCK, refresh_sec: float = 0.0
+        self,
+        publisher: Publisher,
+        clock: Clock = SYSTEM_CLOCK,
+        refresh_sec: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._publisher = publisher
         self._refresh_sec = refresh_sec
@@ -205,10 +219,10 @@ class PlainView:
             if not final and self._free_at - now > _SMALL_DEBT_SEC:
                 complete = False
                 break
-            if not final and now < display.next_refresh:
+            if not final and now < display.refreshed + self._refresh_sec():
                 complete = False
                 continue
-            display.next_refresh = now + self._refresh_sec
+            display.refreshed = now
             bundle = display.bundle()
             del self._dirty[cell]
             self._cells[cell] = self._cells.pop(cell)

@@ -27,7 +27,7 @@ def chunk(
     job: str = "",
     wall: float = 1.0,
 ) -> Chunk:
-    info = ProcInfo(proc=rank, rank=rank, hostname="h", pid=rank, job=job)
+    info = ProcInfo(proc=rank + 100 * bool(job), rank=rank, hostname="h", pid=rank, job=job)
     data = b"".join(line + b"\n" for line in lines)
     return Chunk(info, target, cell, 0, 0, len(lines), wall, wall, data)
 
@@ -283,7 +283,7 @@ def test_the_work_for_a_repetitive_chunk_does_not_grow_with_its_lines(make: Any)
 # --- against a plain model ----------------------------------------------------------------------
 
 
-def by_the_book(chunks: Sequence[Chunk]) -> List[Tuple[Any, ...]]:
+def by_the_book(chunks: Sequence[Chunk]) -> List[Group]:
     """Line by line, as one would write it first."""
     table = TemplateTable()
     of_lines = [
@@ -301,7 +301,8 @@ def by_the_book(chunks: Sequence[Chunk]) -> List[Tuple[Any, ...]]:
         group.count += 1
         group.differs |= line != group.text
         group.ranks.add(some.info.rank)
-    return [facts(group) for group in found.values()]
+        group.end_row = row + 1
+    return list(found.values())
 
 
 def facts(group: Group) -> Tuple[Any, ...]:
@@ -324,10 +325,34 @@ CHUNKS = st.builds(
 )
 
 
-@given(st.lists(CHUNKS, min_size=1, max_size=8))
-def test_bulk_grouping_gives_what_grouping_line_by_line_gives(chunks: List[Chunk]) -> None:
-    report = grouped(*chunks)
-    assert [facts(group) for group in report.groups] == by_the_book(chunks)
+@given(st.lists(CHUNKS, min_size=1, max_size=8), st.booleans())
+def test_bulk_grouping_gives_what_grouping_line_by_line_gives(
+    chunks: List[Chunk], at_once: bool
+) -> None:
+    aggregator, placed = made(), in_rows(chunks)
+    for some in [placed] if at_once else [[each] for each in placed]:
+        aggregator.add(some, 0.0)
+    (report,) = aggregator.flush()
+    book = by_the_book(chunks)
+    assert list(map(facts, report.groups)) == list(map(facts, book))
+    for group, by_hand in zip(report.groups, book, strict=True):
+        assert by_hand.end_row <= group.end_row <= len(placed) * 12
+
+
+def test_a_group_spans_all_its_rows_where_streams_interleave() -> None:
+    """Chunks of a stream are looked at together: their rows are not in order then."""
+    chunks = in_rows(
+        [
+            chunk([b"begins", b"also 1"]), chunk([b"step 1", b"also 1"], rank=1),
+            chunk([b"step 2", b"step 3"]),
+        ]
+    )  # fmt: skip
+    aggregator = made()
+    aggregator.add(chunks, 0.0)
+    (report,) = aggregator.flush()
+    group = next(group for group in report.groups if group.text.startswith(b"step"))
+    assert (group.text, group.first_row, group.end_row) == (b"step 1", 2, 6)
+    assert [group.text for group in report.groups] == [b"begins", b"also 1", b"step 1"]
     assert report.lines == sum(some.count for some in chunks)
     assert report.lines == sum(group.count for group in report.groups) + report.others
 

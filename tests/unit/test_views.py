@@ -403,7 +403,7 @@ def test_the_cap_holds_over_all_cells_and_each_gets_its_turn(notebook: Notebook)
 
 def test_behind_an_interactive_view_it_is_updated_seldom_but_at_each_barrier() -> None:
     screen, clock = Screen(), FakeClock()
-    view = PlainView(screen, clock, refresh_sec=5.0)
+    view = PlainView(screen, clock, refresh_sec=lambda: 5.0)
     for tick in range(101):  # ten seconds
         view.lines(1, [chunk([b"%d" % tick])])
         assert view.render(final=False) == (tick % 50 == 0)
