@@ -94,6 +94,28 @@ def test_lines_come_with_what_is_alike_and_a_group_s_values_can_be_asked_for(
         assert refused["error"]
 
 
+@pytest.mark.parametrize("listens", [True, False])
+def test_the_snapshot_is_renewed_at_once_where_nobody_listens(
+    kernels: KernelMaker, listens: bool
+) -> None:
+    """Where a browser does, it is what a saved notebook keeps, and is renewed seldom."""
+    kernel = start(kernels, procs=1).kernel if listens else kernels("", procs=1)
+    kernel.run(
+        "%%logmesh run\nimport time\nfor i in range(40): print('step', i); time.sleep(0.05)\n"
+    )
+    snapshots = [
+        message.content["data"]["text/plain"].count("step ")
+        for message in kernel.messages
+        if "text/plain" in message.content.get("data", {})
+    ]
+    print("lines in each snapshot:", snapshots)
+    assert snapshots[-1] == 40
+    if listens:
+        assert len(set(snapshots)) < 5
+    else:
+        assert len(set(snapshots)) > 8
+
+
 def test_a_storm_is_told_within_the_bounds_and_can_be_paged_in(kernels: KernelMaker) -> None:
     browser = start(kernels)
     settle(browser)
