@@ -181,9 +181,7 @@ class _Window:
                 chunk.target, chunk.info.job, number, text, row, row + 1, chunk.wall, chunk.wall
             )
             if number in groups:
-                self.group_bytes -= _group_bytes(groups[number].text)
-                groups[number].absorb(group)
-                self.group_bytes += _group_bytes(groups[number].text)
+                self._absorb(groups[number], group)
                 continue
             size = _group_bytes(text)
             known = sum(map(len, self.groups.values()))
@@ -191,6 +189,12 @@ class _Window:
                 continue
             self.group_bytes += size
             groups[number] = group
+
+    def _absorb(self, group: Group, other: Group) -> None:
+        """The group with what another one holds; its text may be another then."""
+        before = _group_bytes(group.text)
+        group.absorb(other)
+        self.group_bytes += _group_bytes(group.text) - before
 
     def report(self, everyone: Collection[int]) -> Report:
         self._fold()
@@ -217,7 +221,7 @@ class _Window:
                     group = groups.pop(number)
                     group.template_id = root
                     if root in groups:
-                        groups[root].absorb(group)
+                        self._absorb(groups[root], group)
                         self.group_bytes -= _group_bytes(group.text)
                     else:
                         groups[root] = group

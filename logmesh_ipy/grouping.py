@@ -13,7 +13,6 @@ room; what comes beyond the credit, or beyond the memory for groups, is of the g
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Callable, Dict, List, Optional, Set
 
 from .clusters import ERROR, Clusters
@@ -133,10 +132,6 @@ class Grouper:
         if any(id_ != root for id_, root in now.items()):
             found = list(map(now.__getitem__, found))
         return found
-
-    def count(self, data: bytes) -> Dict[int, int]:
-        """How many lines of ``data`` are of each id, as `ids` gives them."""
-        return Counter(self.ids(data))
 
     def changes(self, since: int) -> Optional[Set[int]]:
         """The ids whose `find` or `template` has changed since the revision ``since``.

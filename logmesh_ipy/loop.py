@@ -102,14 +102,16 @@ class _SignalWaker:
 
     def close(self) -> None:
         """Idempotent; on the thread of the loop."""
-        if self._installed:
-            self._installed = False
-            self._loop.remove_reader(self._hears)
-            current = signal.set_wakeup_fd(-1)
-            if current != self._tells.fileno():
-                signal.set_wakeup_fd(current)
-        self._hears.close()
-        self._tells.close()
+        try:
+            if self._installed:
+                self._installed = False
+                self._loop.remove_reader(self._hears)
+                current = signal.set_wakeup_fd(-1)
+                if current != self._tells.fileno():
+                    signal.set_wakeup_fd(current)
+        finally:
+            self._hears.close()
+            self._tells.close()
 
     def _heard(self) -> None:
         self._hears.recv(4096)

@@ -72,7 +72,7 @@ def mask_kept(data: bytes) -> bytes:
 
 
 def collapse(masked: bytes) -> bytes:
-    """A mask with runs of up to 16 zeros as one (longer ones as a few).
+    """A mask with runs of zeros as one (those of more than ten as a few).
 
     >>> collapse(b"step 00000 of 000")
     b'step 0 of 0'
@@ -144,9 +144,9 @@ _WHOLE = re.compile(
     rb"|(?=[0a-f-]*0)[0a-f]{1,8}(?:-[0a-f]{1,4}){3}-[0a-f]{1,12}"  # uuid
     rb"|0[xX][0a-fA-F]+"
     rb"|(?=[a-fA-F:]*0)(?:[0a-fA-F]{1,4}::?){3,}[0a-fA-F]{1,4}"  # MAC, IPv6
-    rb"|v?0+\.0+\.0+(?:[.+-]?[\w.+-]*\w)?"  # version
     rb")\Z"
 )  # fmt: skip
+_VERSION = re.compile(rb"v?0+\.0+\.0+(?:[.+-]?[\w.+-]*\w)?\Z")
 # Codes of letters and numbers: R00-M0-NF, 1-1.2.
 _CODE = re.compile(rb"[A-Za-z]{0,2}0+(?:[-:_.][A-Za-z]{0,2}0*){2,}(?<=[A-Za-z0])\Z")
 _CLOCK = rb"0+:0+(?::0+)?(?:[.,:]0+)?"
@@ -235,7 +235,7 @@ def _core(core: bytes) -> bytes:
         return TIME
     if _WHOLE.match(core):
         return _named(core)
-    if _CODE.match(core) and not has_verdict(core):
+    if (_VERSION.match(core) or _CODE.match(core)) and not has_verdict(core):
         return TEXT
     if b":" in core:
         return b":".join(map(_core, core.split(b":")))
@@ -247,14 +247,16 @@ def _core(core: bytes) -> bytes:
 
 
 def _named(name: bytes) -> bytes:
-    """TEXT for a name; with its last part where that says how something is."""
-    last = name.replace(b"\\", b"/").rpartition(b"/")[2]
-    if last != name and b":" not in last:
+    """TEXT for a name; with those of its parts that say how something is, or what is done."""
+    parts = name.rstrip(b"/\\").replace(b"\\", b"/").split(b"/")
+    last = parts.pop()
+    kept = [part for part in parts if part and is_verdict(part.lower())]
+    if parts and b":" not in last:
         words = words_in(last.partition(b".")[0])
         ending = last.rpartition(b".")[2]
         if (words and is_verdict(words[-1])) or (ending not in _ENDINGS and has_verdict(ending)):
-            return TEXT + _NUMBER.sub(TEXT, last)
-    return TEXT
+            kept.append(_NUMBER.sub(TEXT, last))
+    return TEXT + b"/".join(kept)
 
 
 def _random(token: bytes) -> bool:

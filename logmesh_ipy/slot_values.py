@@ -16,7 +16,7 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass
 from statistics import median
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from .grouping import SlotKind, Template
 from .model import OutputTarget, fold_ranks
@@ -30,6 +30,7 @@ _READ_ROWS = 5_000
 _READ_BYTES = 256 << 10
 _MAX_TEXT = 1000
 _LEAST_LINES = 2000  # are always looked at: a few milliseconds
+_MAX_READINGS = 3
 _MAX_DISTINCT = 10_000
 _MAX_NUMBERS = 1 << 20
 _TAIL_BYTES = 80
@@ -95,7 +96,10 @@ class _Numbers:
         self._every = 1
 
     def add(self, texts: Sequence[bytes], rank: int) -> None:
-        numbers = list(map(float, texts))
+        # 1e999 is a number, but none that can be compared.
+        numbers = list(filter(math.isfinite, map(float, texts)))
+        if not numbers:
+            return
         least, most = min(numbers), max(numbers)
         if not self.count or least < self.least:
             self.least, self.least_rank = least, rank
@@ -107,7 +111,9 @@ class _Numbers:
             self._kept = self._kept[::2]
             self._every *= 2
 
-    def slot(self) -> NumberSlot:
+    def slot(self) -> Union[NumberSlot, TextSlot]:
+        if not self.count:
+            return TextSlot(self.name, 0, ())
         return NumberSlot(
             self.name, self.count, self.least, self.least_rank, median(self._kept), self.most,
             self.most_rank,
@@ -174,56 +180,91 @@ def slot_values(
     In the order of ``wanted``. Any thread.
     """
     deadline = time.thread_time() + most_sec
-    table = store.templates
-    keys = [key._replace(template_id=table.find(key.template_id)) for key in wanted]
-    templates = table.templates({key.template_id for key in keys})
-    collected = {
-        key: _Collected(templates[key.template_id]) for key in keys if key.template_id in templates
-    }
-    whole, looked_at = True, 0
     end_row = min(end_row, store.rows)
-    while first_row < end_row and whole:
-        chunks = store.read(first_row, min(_READ_ROWS, end_row - first_row), _READ_BYTES)
-        whole = bool(chunks)  # none: closed meanwhile
-        for chunk in chunks:
-            if looked_at >= _LEAST_LINES and time.thread_time() >= deadline:
-                whole = False
-                break
-            _collect(store, chunk, first_row, end_row, collected)
-            looked_at += chunk.count
-            first_row = chunk.first_row + chunk.count
-    none = GroupValues(0, whole, ())
-    return [collected[key].values(whole=whole) if key in collected else none for key in keys]
+    left = _MAX_READINGS
+    while True:
+        left -= 1
+        reading = _Reading(store, wanted)
+        whole = reading.read(first_row, end_row, deadline)
+        if not reading.changed:
+            return reading.values(whole=whole)
+        if not left or time.thread_time() >= deadline:
+            # Lines may be missing that have become part of a group while it was read.
+            return reading.values(whole=False)
 
 
-def _collect(
-    store: LogStore,
-    chunk: Chunk,
-    first_row: int,
-    end_row: int,
-    collected: Mapping[GroupKey, _Collected],
-) -> None:
-    """Sort a chunk's lines by group, as far as anyone asks for them."""
-    of_chunk: Dict[int, _Collected] = {}
-    for key, group in collected.items():
-        if (key.target, key.job) == (chunk.target, chunk.info.job) and key.cell in (
-            None,
-            chunk.cell,
-        ):
-            of_chunk[key.template_id] = group
-    if not of_chunk:
-        return
-    ids = store.templates.ids(chunk.data)
-    roots = store.templates.roots(set(ids))
-    lines = settled(chunk.data).split(b"\n")
-    start, stop = max(0, first_row - chunk.first_row), min(chunk.count, end_row - chunk.first_row)
-    found: Dict[int, List[bytes]] = {}
-    for number, line in zip(ids[start:stop], lines[start:stop], strict=True):
-        found.setdefault(number, []).append(line)
-    for number, some in found.items():
-        asked = of_chunk.get(roots[number])
-        if asked is not None:
-            asked.add(some, chunk.info.rank)
+class _Reading:
+    """One pass over rows, for the values of groups as they are when it is made."""
+
+    def __init__(self, store: LogStore, wanted: Sequence[GroupKey]) -> None:
+        self._store = store
+        self._table = store.templates
+        self._revision = self._table.revision
+        self._root_of = self._table.roots({key.template_id for key in wanted})
+        templates = self._table.templates(set(self._root_of.values()))
+        self._wanted = [
+            (key, _Collected(templates[root]) if root in templates else None)
+            for key in wanted
+            for root in [self._root_of[key.template_id]]
+        ]
+        self._looked_at = 0
+
+    @property
+    def changed(self) -> bool:
+        """Whether one of the groups has become another since, or part of another."""
+        if self._table.revision == self._revision:
+            return False
+        changed = self._table.changes(self._revision)
+        return changed is None or not changed.isdisjoint(self._root_of)
+
+    def values(self, *, whole: bool) -> List[GroupValues]:
+        """Of each group what was read; ``whole``: this was all of it."""
+        none = GroupValues(0, whole, ())
+        return [none if found is None else found.values(whole=whole) for _, found in self._wanted]
+
+    def read(self, first_row: int, end_row: int, deadline: float) -> bool:
+        """Whether all rows could be read before the deadline (of this thread's CPU time)."""
+        while first_row < end_row:
+            rows = min(_READ_ROWS, end_row - first_row)
+            chunks = self._store.read(first_row, rows, _READ_BYTES)
+            if not chunks:
+                return False  # closed meanwhile
+            for chunk in chunks:
+                if not self._collect(chunk, first_row, end_row, deadline):
+                    return False
+                first_row = chunk.first_row + chunk.count
+        return True
+
+    def _collect(self, chunk: Chunk, first_row: int, end_row: int, deadline: float) -> bool:
+        """Sort a chunk's lines by group, as far as anyone asks for them, some at a time."""
+        asked: Dict[int, List[_Collected]] = {}
+        for key, found in self._wanted:
+            here = (key.target, key.job) == (chunk.target, chunk.info.job)
+            if found is not None and here and key.cell in (None, chunk.cell):
+                asked.setdefault(self._root_of[key.template_id], []).append(found)
+        start = max(0, first_row - chunk.first_row)
+        stop = min(chunk.count, end_row - chunk.first_row)
+        if not asked:
+            self._looked_at += stop - start
+            return self._in_time(deadline)
+        ids = self._table.ids(chunk.data)
+        roots = self._table.roots(set(ids))
+        lines = settled(chunk.data).split(b"\n")
+        for at in range(start, stop, _LEAST_LINES):
+            if not self._in_time(deadline):
+                return False
+            last = min(stop, at + _LEAST_LINES)
+            self._looked_at += last - at
+            by_id: Dict[int, List[bytes]] = {}
+            for number, line in zip(ids[at:last], lines[at:last], strict=True):
+                by_id.setdefault(number, []).append(line)
+            for number, some in by_id.items():
+                for found in asked.get(roots[number], ()):
+                    found.add(some, chunk.info.rank)
+        return True
+
+    def _in_time(self, deadline: float) -> bool:
+        return self._looked_at < _LEAST_LINES or time.thread_time() < deadline
 
 
 def _slot_name(piece: bytes, number: int) -> str:

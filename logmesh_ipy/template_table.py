@@ -57,13 +57,11 @@ class TemplateTable:
             find = self._grouper.find
             return {number: find(number) for number in template_ids}
 
-    def template(self, template_id: int) -> Template:
-        """What the lines of a group have in common, as far as is known now."""
-        with self._lock:
-            return self._grouper.template(template_id)
-
     def templates(self, template_ids: Iterable[int]) -> Dict[int, Template]:
-        """``template`` of many; of 0, which stands for no group, none."""
+        """What the lines of each group have in common, as far as is known now.
+
+        Of 0, which stands for no group, none.
+        """
         with self._lock:
             template = self._grouper.template
             return {number: template(number) for number in template_ids if number != OTHERS}

@@ -32,7 +32,7 @@ class Template:
     pieces: Tuple[bytes, ...]
     """The constants; one more than there are slots."""
     kinds: Tuple[SlotKind, ...]
-    """Of each slot. The values of a NUMBER all parse as finite numbers."""
+    """Of each slot. The values of a NUMBER all parse as floats; ``nan`` and ``inf`` are texts."""
     level: Optional[int]
     """Python's level number; None where the lines state none."""
     example: bytes

@@ -73,20 +73,23 @@ class RowFeed:
     def introduce(self) -> None:
         """Tell of all sources and templates anew: a page has come."""
         self._known_sources.clear()
-        self._told.clear()
+        self._told.introduce()
 
     @property
     def behind(self) -> bool:
-        """Whether there are rows that no live message has told of."""
-        return self.cursor < self._store.rows
+        """Whether there are rows that no live message has told of, or changes of templates."""
+        return self.cursor < self._store.rows or self._told.behind
 
     def live(self) -> Optional[Message]:
         """What is new as one message; None where there is nothing.
 
         A little more than a message holds comes with the next ones. Where it is much more, the
-        newest lines are sent and the others are told as a skip.
+        newest lines are sent and the others are told as a skip. Without new rows it may tell that
+        templates have changed.
         """
         first, end = self.cursor, self._store.rows
+        if first == end:
+            return self._changes()
         room = _ROOM
         while True:
             chunks, skipped = self._tail(first, end, _BACKLOG_BYTES)
@@ -101,13 +104,19 @@ class RowFeed:
             message = self._message(True, first, stop, chunks, skips, most=_MAX_SENT_LINE)
             if _size(message) <= MAX_MESSAGE_BYTES - _ENVELOPE_BYTES or room < _LEAST_ROOM:
                 self.cursor = stop
-                self._told.note(message.content["templates"])
+                self._told.note_live(message.content["templates"])
                 # Those whose pid is not known yet are told once more when it is.
                 told = [source[0] for source in message.content["sources"] if source[4]]
                 self._known_sources.update(told)
                 return message
             # Bytes that are not UTF-8 take more room, as do many sources.
             room = min(room // 2, room * _ROOM // _size(message))
+
+    def _changes(self) -> Optional[Message]:
+        """Only what has changed of templates; None where nothing has that was told."""
+        message = self._message(True, self.cursor, self.cursor, (), [], most=_MAX_SENT_LINE)
+        self._told.note_live(message.content["templates"])
+        return message if message.content["templates"] else None
 
     def history(self, have: int) -> Iterator[Message]:
         """The last lines up to the live cursor, newest first; what is older is one skip.

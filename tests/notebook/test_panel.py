@@ -108,7 +108,7 @@ def test_the_snapshot_is_renewed_at_once_where_nobody_listens(
         for message in kernel.messages
         if "text/plain" in message.content.get("data", {})
     ]
-    print("lines in each snapshot:", snapshots)
+    sys.stdout.write(f"lines in each snapshot: {snapshots}\n")
     assert snapshots[-1] == 40
     if listens:
         assert len(set(snapshots)) < 5

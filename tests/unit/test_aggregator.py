@@ -32,6 +32,9 @@ def chunk(
     return Chunk(info, target, cell, 0, 0, len(lines), wall, wall, data)
 
 
+NAMES = [b"anna", b"bert", b"carl", b"dora", b"emil", b"frieda", b"gustav", b"hanna"]
+
+
 def made(window_sec: float = 3) -> Aggregator:
     return Aggregator(window_sec, TemplateTable())
 
@@ -302,6 +305,7 @@ def by_the_book(chunks: Sequence[Chunk]) -> List[Group]:
         group.differs |= line != group.text
         group.ranks.add(some.info.rank)
         group.end_row = row + 1
+        group.last_wall = max(group.last_wall, some.wall)
     return list(found.values())
 
 
@@ -329,14 +333,43 @@ CHUNKS = st.builds(
 def test_bulk_grouping_gives_what_grouping_line_by_line_gives(
     chunks: List[Chunk], at_once: bool
 ) -> None:
-    aggregator, placed = made(), in_rows(chunks)
+    aggregator = made()
+    placed = [
+        replace(each, wall=1.0 + number * 0.001) for number, each in enumerate(in_rows(chunks))
+    ]
     for some in [placed] if at_once else [[each] for each in placed]:
         aggregator.add(some, 0.0)
     (report,) = aggregator.flush()
-    book = by_the_book(chunks)
+    book = by_the_book(placed)
     assert list(map(facts, report.groups)) == list(map(facts, book))
     for group, by_hand in zip(report.groups, book, strict=True):
-        assert by_hand.end_row <= group.end_row <= len(placed) * 12
+        # To the end of the last chunk that was looked at together with the group's last line.
+        ends = [each.first_row + each.count for each in placed]
+        assert by_hand.end_row <= group.end_row
+        assert group.end_row in ends
+        if not at_once:
+            assert group.end_row == min(end for end in ends if end >= by_hand.end_row)
+        assert group.first_wall == by_hand.first_wall
+        assert 0 <= group.last_wall - by_hand.last_wall <= (0.02 if at_once else 0)
+
+
+def test_groups_that_become_one_are_charged_for_the_text_that_stays() -> None:
+    """The group met first has a long text, what it becomes part of an earlier, short one."""
+    table = TemplateTable()
+    aggregator = Aggregator(3, table)
+    line = b"Failed login for user %b at the front door %b"
+    names = [one + two for one in NAMES for two in NAMES]
+    for row, (name, number) in enumerate([(names[0], b"1"), (names[1], b"9" * 3000)]):
+        table.ids(line % (name, b"1") + b"\n")
+        aggregator.add([replace(chunk([line % (name, number)]), first_row=1 - row)], 0.0)
+    (window,) = aggregator._windows.values()
+    assert len(window.groups[OUT, ""]) == 2
+    table.ids(b"".join(line % (name, b"1") + b"\n" for name in names))
+    report = aggregator.pending(1)
+    assert report is not None
+    (group,) = report.groups
+    assert len(group.text) > 3000
+    assert window.group_bytes == 2 * len(group.text)
 
 
 def test_a_group_spans_all_its_rows_where_streams_interleave() -> None:

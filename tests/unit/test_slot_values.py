@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import statistics
-import struct
 import sys
 import threading
 from collections import Counter
@@ -15,12 +14,11 @@ from typing import Dict, Iterator, List, Set, Tuple
 import pytest
 
 from logmesh_ipy.aggregator import Aggregator, Report
-from logmesh_ipy.model import LogMessage, OutputTarget, ProcInfo
+from logmesh_ipy.model import LogMessage, OutputTarget, ProcInfo, fold_ranks
 from logmesh_ipy.slot_values import GroupKey, NumberSlot, TextSlot, slot_values
-from logmesh_ipy.store import LogStore
-from logmesh_ipy.template_table import TemplateTable, settled
+from logmesh_ipy.store import Chunk, LogStore
+from logmesh_ipy.template_table import settled
 from logmesh_ipy.views.group_text import add_values, group_prefix, values_text
-from logmesh_ipy.views.told import Telling, ToldTemplates, id_bytes
 from logmesh_ipy.views.worker import Worker
 from tests.support import wait_until
 
@@ -106,7 +104,7 @@ def test_texts_have_their_values_with_counts_and_ranks(
     assert [count for _, count, _ in slot.top] == sorted(counts.values(), reverse=True)[:5]
     for text, count, folded in slot.top:
         assert counts[text] == count
-        assert {int(part) for part in folded.replace("-", ",").split(",")} <= ranks[text]
+        assert folded == fold_ranks(ranks[text])
 
 
 def test_only_the_lines_asked_for_count(store: LogStore) -> None:
@@ -146,6 +144,65 @@ def test_without_time_it_says_that_it_has_not_seen_all(store: LogStore) -> None:
     assert (found.lines, found.whole) == (2001, False)
 
 
+def test_one_long_chunk_does_not_take_longer_than_allowed(store: LogStore) -> None:
+    put(store, 0, *(f"at {number}" for number in range(60_000)))
+    key = GroupKey(store.templates.ids(b"at 1\n")[0], OUT, "", None)
+    (found,) = slot_values(store, [key], 0, store.rows, 0.0)
+    assert (found.lines, found.whole) == (2000, False)
+
+
+def test_a_number_too_large_to_be_compared_is_left_out(store: LogStore) -> None:
+    put(store, 0, "at 1e999", "at 7", "at 8")
+    key = GroupKey(store.templates.ids(b"at 7\n")[0], OUT, "", None)
+    (found,) = slot_values(store, [key], 0, 3, 60.0)
+    assert found.slots == (NumberSlot("at", 2, 7, 0, 7.5, 8, 0),)
+    (found,) = slot_values(store, [key], 0, 1, 60.0)
+    assert (found.lines, found.slots) == (1, (TextSlot("at", 0, ()),))
+
+
+def test_one_template_may_be_asked_for_in_several_scopes(store: LogStore) -> None:
+    put(store, 0, "at 1", "at 2")
+    store.begin_cell(2)
+    put(store, 0, "at 3")
+    number = store.templates.ids(b"at 1\n")[0]
+    keys = [GroupKey(number, OUT, "", cell) for cell in (None, 0, 2)]
+    assert [found.lines for found in slot_values(store, keys, 0, 3, 60.0)] == [3, 2, 1]
+
+
+class _LearnsMeanwhile(LogStore):
+    """A store that others read too: with each read they learn from some lines."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(directory=directory)
+        self.learned: Iterator[bytes] = iter(())
+
+    def read(self, *place: int) -> List[Chunk]:
+        self.templates.ids(next(self.learned, b""))
+        return super().read(*place)
+
+
+def test_what_becomes_part_of_a_group_while_it_is_read_counts(tmp_path: Path) -> None:
+    store = _LearnsMeanwhile(str(tmp_path))
+    lines = [
+        f"Failed login for user {one}{two} at the front door"
+        for one in ("anna", "bert", "carl", "dora", "emil", "frieda", "gustav", "hanna")
+        for two in ("mop", "lit", "gar", "sen", "dul", "fip", "ras", "tun", "wek", "zoy")
+    ]
+    one, other = store.templates.ids(f"{lines[0]}\n{lines[1]}\n".encode())
+    for _ in range(10):
+        put(store, 0, *[lines[0]] * 2000)
+        put(store, 1, *[lines[1]] * 2000)
+    assert store.templates.find(one) != store.templates.find(other)
+    store.learned = iter([b"", b"", "".join(line + "\n" for line in lines).encode()])
+    (found,) = slot_values(store, [GroupKey(one, OUT, "", None)], 0, store.rows, 60.0)
+    assert store.templates.find(one) == store.templates.find(other)
+    assert (found.lines, found.whole) == (40_000, True)
+    (slot,) = found.slots
+    assert isinstance(slot, TextSlot)
+    assert slot.top == (("annamop", 20_000, "0"), ("annalit", 20_000, "1"))
+    store.close()
+
+
 def test_lines_that_rewrite_themselves_count_as_they_stand_at_last(store: LogStore) -> None:
     put(store, 0, "10%\r55%\r99%", "98%")
     assert settled(b"1\r2\n3\n") == b"2\n3\n"
@@ -174,72 +231,6 @@ def test_a_group_tells_its_values_in_a_line_that_nothing_can_act_on(store: LogSt
     report = report_of(store)
     add_values(store, report)
     assert all("\x1b" not in values_text(group) for group in report.groups)
-
-
-def test_browsers_are_told_of_a_template_once_and_again_when_it_is_forgotten() -> None:
-    table = TemplateTable()
-    told = ToldTemplates(table)
-    one, other = table.ids(b"step 1 of 2\nERROR: no disk\n")
-    first = told.due({one, other, 0})
-    assert {_parts(telling) for telling in first} == {
-        (one, one, ("step ", " of ", ""), "##"),
-        (other, other, ("ERROR: no disk",), ""),
-    }
-    assert {telling[0]: telling[4] for telling in first} == {one: 0, other: 40}
-    assert told.due({one})  # what was made is not sent yet
-    told.note(first)
-    assert told.due({one, other}) == []
-    assert [telling[0] for telling in told.all_of({one})] == [one]
-    told.clear()
-    assert [telling[0] for telling in told.due({one})] == [one]
-
-
-def test_browsers_are_told_when_templates_become_one() -> None:
-    table = TemplateTable()
-    told = ToldTemplates(table)
-    names = ["anna", "bert", "carl", "dora", "emil", "frieda", "gustav", "hanna", "ida", "jakob"]
-    seen: Set[int] = set()
-    tellings: Dict[int, Telling] = {}
-    for turn in range(200):
-        name = names[turn % 10] + names[turn // 10 % 10]
-        ids = table.ids(f"Failed login for user {name} at the front door\n".encode())
-        seen.update(ids)
-        some = told.due({table.find(number) for number in ids})
-        told.note(some)
-        tellings.update((telling[0], telling) for telling in some)
-    assert len(seen) > 1, "nothing was learned while it was told"
-    roots = {table.find(number) for number in seen}
-    assert len(roots) < len(seen)
-    for number in seen & tellings.keys():
-        at = number
-        while tellings[at][1] != at:
-            at = tellings[at][1]
-        assert at == table.find(number)
-        template = table.template(at)
-        assert tellings[at][2] == [piece.decode() for piece in template.pieces]
-
-
-def _parts(telling: Telling) -> Tuple[int, int, Tuple[str, ...], str]:
-    return telling[0], telling[1], tuple(telling[2]), telling[3]
-
-
-def test_ids_travel_as_little_endian_numbers() -> None:
-    assert id_bytes([1, 2, 1 << 31]) == struct.pack("<3I", 1, 2, 1 << 31)
-
-
-def test_a_long_template_is_told_by_its_beginning() -> None:
-    table = TemplateTable()
-    words = ["".join(chr(97 + (n // 26**k) % 26) for k in range(4)) for n in range(900)]
-    wide = " ".join(f"{word} {n}" for n, word in enumerate(words[:300]))
-    long = "x" * 3000 + " 1"
-    ids = table.ids(f"{wide}\n{long}\nstep 1\n".encode())
-    for telling in ToldTemplates(table).all_of(set(ids)):
-        number, into, pieces, kinds, _ = telling
-        assert number == into
-        assert len(pieces) == len(kinds) + 1
-        assert sum(map(len, pieces)) <= 2600
-        assert all(len(piece) <= 501 for piece in pieces)
-    assert ToldTemplates(table).all_of({ids[2]})[0][2:4] == (["step ", ""], "#")
 
 
 def test_a_worker_does_one_job_after_the_other_and_refuses_too_many() -> None:
