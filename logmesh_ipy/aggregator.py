@@ -69,9 +69,9 @@ class Group:
 
     def absorb(self, other: Group) -> None:
         """Become one with a group whose lines are alike, as is known now."""
+        self.differs = self.differs or other.differs or self.text != other.text
         if other.first_row < self.first_row:
             self.text = other.text
-        self.differs = self.differs or other.differs or self.text != other.text
         self.first_row = min(self.first_row, other.first_row)
         self.end_row = max(self.end_row, other.end_row)
         self.first_wall = min(self.first_wall, other.first_wall)

@@ -14,7 +14,7 @@ __all__ = ["session_processes", "wait_until"]
 T = TypeVar("T")
 
 
-def wait_until(predicate: Callable[[], T], timeout: float = 5.0, what: object = "") -> T:
+def wait_until(predicate: Callable[[], T], timeout: float = 20.0, what: object = "") -> T:
     """Poll until ``predicate()`` is true, and give its value. ``what`` may be called to tell."""
     deadline = time.monotonic() + timeout
     while True:

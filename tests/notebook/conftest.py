@@ -294,7 +294,12 @@ class Kernel:
     def restart(self) -> None:
         """What the restart button does."""
         self._disconnect()
+        # The new client numbers its requests from the start again.
         self.messages.clear()
+        self._idle.clear()
+        self._cells.clear()
+        self._homes.clear()
+        self._replayed = 0
         self.manager.restart_kernel(now=False)
         self.client = self.manager.client()
         self._connect()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logmesh_ipy.aggregator import MAX_GROUP_BYTES, MAX_GROUPS, Aggregator, Group, Report
@@ -329,6 +329,7 @@ CHUNKS = st.builds(
 )
 
 
+@settings(max_examples=300)
 @given(st.lists(CHUNKS, min_size=1, max_size=8), st.booleans())
 def test_bulk_grouping_gives_what_grouping_line_by_line_gives(
     chunks: List[Chunk], at_once: bool
@@ -370,6 +371,15 @@ def test_groups_that_become_one_are_charged_for_the_text_that_stays() -> None:
     (group,) = report.groups
     assert len(group.text) > 3000
     assert window.group_bytes == 2 * len(group.text)
+
+
+def test_a_group_whose_first_line_is_met_last_still_differs() -> None:
+    aggregator = made()
+    aggregator.add(in_rows([chunk([b"x 1"]), chunk([b"at 1"], 1), chunk([b"at 2"])]), 0.0)
+    (report,) = aggregator.flush()
+    group = next(group for group in report.groups if group.text.startswith(b"at"))
+    assert (group.text, group.count, group.differs) == (b"at 1", 2, True)
+    assert group.shown == b"at <#>"
 
 
 def test_a_group_spans_all_its_rows_where_streams_interleave() -> None:
