@@ -28,7 +28,7 @@ ERR = OutputTarget.STDERR
 ROOT = Path(__file__).resolve().parents[2]
 
 
-async def until(predicate: Callable[[], T], timeout: float = 5.0, what: str = "") -> T:
+async def until(predicate: Callable[[], T], timeout: float = 20.0, what: str = "") -> T:
     """``wait_until`` on a loop."""
     deadline = time.monotonic() + timeout
     while True:
