@@ -20,6 +20,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from .grouping import SlotKind, Template
 from .model import OutputTarget, fold_ranks
+from .sanitize import to_text
 from .store import Chunk, LogStore
 from .template_table import settled
 
@@ -33,9 +34,12 @@ _LEAST_LINES = 2000  # are always looked at: a few milliseconds
 _MAX_READINGS = 3
 _MAX_DISTINCT = 10_000
 _MAX_NUMBERS = 1 << 20
-_TAIL_BYTES = 80
-_WORD = re.compile(rb"[A-Za-z_][\w.-]{0,40}")
-_NO_NAMES = frozenset(b"a an and are at by for from in is of on or the to was were with".split())
+_TAIL_CHARS = 80
+_WORD = re.compile(r"[^\W\d][\w.-]{0,40}")
+_NO_NAMES = {
+    "a", "an", "and", "are", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to",
+    "was", "were", "with",
+}  # fmt: skip
 
 
 class GroupKey(NamedTuple):
@@ -268,7 +272,7 @@ class _Reading:
 
 
 def _slot_name(piece: bytes, number: int) -> str:
-    """The word in front of a slot."""
-    words = _WORD.findall(piece[-_TAIL_BYTES:])
+    """The word in front of a slot. The page names slots in the same way."""
+    words = _WORD.findall(to_text(piece)[-_TAIL_CHARS:])
     names = [word for word in words if word.lower() not in _NO_NAMES] or words
-    return names[-1].decode("utf-8", "backslashreplace") if names else f"#{number}"
+    return names[-1] if names else f"#{number}"

@@ -151,6 +151,28 @@ def test_one_long_chunk_does_not_take_longer_than_allowed(store: LogStore) -> No
     assert (found.lines, found.whole) == (2000, False)
 
 
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("\x1b[32mloss\x1b[0m {}", "loss"), ("größe={}", "größe"), ("loss is {}", "loss"),
+        ("of {}", "of"), ("{}", "#1"), ("took \udcff {}", "xff"),
+    ],
+)  # fmt: skip
+def test_a_slot_has_the_name_of_the_word_before_it(store: LogStore, line: str, name: str) -> None:
+    for value in range(3):
+        info = ProcInfo(proc=0, rank=0, hostname="h", pid=1, job="")
+        data = (line.format(value) + "\n").encode("utf-8", "surrogateescape")
+        log = LogMessage.Log(
+            proc=0, epoch=1, generation=1, output_target=OUT, seq=0, offset=0, size=len(data),
+            lines=1, wall=1.0, mono=1.0, pid=1, hostname="h", ends_line=True, payload=data,
+        )  # fmt: skip
+        store.append(info, log)
+    (group,) = report_of(store).groups
+    (found,) = slot_values(store, [GroupKey(group.template_id, OUT, "", 0)], 0, 3, 60.0)
+    (slot,) = found.slots
+    assert slot.name == name
+
+
 def test_a_number_too_large_to_be_compared_is_left_out(store: LogStore) -> None:
     put(store, 0, "at 1e999", "at 7", "at 8")
     key = GroupKey(store.templates.ids(b"at 7\n")[0], OUT, "", None)

@@ -117,7 +117,8 @@ export interface SkipItem {
   /** Of the rows that are not held, those among which the query's cell has lines. */
   first: number;
   end: number;
-  /** How many lines of the query's cell there are among them (all of them for a whole mesh). */
+  /** How many lines of the query's cell there are among them (all of them for a whole mesh); in a grouped
+   * list without those that its groups count and those that do not pass the filter. */
   lines: number;
   /** False: nothing is known but their number (evicted, or lost on the way and asked for). */
   known: boolean;
@@ -167,6 +168,7 @@ export interface NumberValues {
   count: number;
   min: number;
   minRank: number;
+  /** Exact, or where there are millions of numbers that of evenly chosen ones. */
   median: number;
   max: number;
   maxRank: number;

@@ -139,8 +139,8 @@ export class GroupedList implements ItemList {
   }
 
   /** Visit a group's lines: see {@link Members.walk}. */
-  walk(group: Group, from: number, visit: Visit): number {
-    return this.members.walk(group, this.perCell, from, visit);
+  walk(group: Group, from: number, visit: Visit, most?: number): number {
+    return this.members.walk(group, this.perCell, from, visit, most);
   }
 
   /** The cell that a group's lines are of; null: of any. */

@@ -1,8 +1,13 @@
 /** How many lines of which level when. */
-import type { Bin } from './api';
+import type { Bin, Filter } from './api';
 import { SLOTS } from './levels';
+import type { Part } from './lines';
 import type { Matches } from './matches';
+import { Skip } from './skips';
 
+/** What lines count as that state no level. */
+const UNSTATED = 20;
+const ERROR = 40;
 const STEPS = [1, 2, 5];
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400];
 
@@ -10,6 +15,40 @@ const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 
 export interface Volume {
   wall: readonly [number, number];
   counts: readonly number[];
+}
+
+/** What is not held, as far as a filter can judge it, but for its time. */
+export function volumesOf(
+  parts: readonly Part[],
+  { cell, minLevel, ranks, targets, hosts, text }: Filter
+): Volume[] {
+  const volumes: Volume[] = [];
+  if (ranks !== null || targets !== 3 || hosts !== null || text !== '') {
+    return volumes;
+  }
+  for (const part of parts) {
+    if (!(part instanceof Skip) || !part.tells || !(part.summary.wall[1] > 0)) {
+      continue;
+    }
+    const { summary } = part;
+    const counts = [0, 0, 0, 0, 0, 0];
+    let rest = summary.linesOf(cell);
+    const add = (level: number, most: number): void => {
+      const count = Math.min(rest, most);
+      const slot = SLOTS[level] ?? 0;
+      counts[slot] = (counts[slot] ?? 0) + ((level || UNSTATED) >= minLevel ? count : 0);
+      rest -= count;
+    };
+    for (const group of summary.groups) {
+      if (cell === null || group.cell === cell) {
+        add(group.level, group.count);
+      }
+    }
+    add(ERROR, summary.otherErrorsOf(cell));
+    add(0, rest);
+    volumes.push({ wall: summary.wall, counts });
+  }
+  return volumes;
 }
 
 /**

@@ -44,10 +44,13 @@ export class Intake {
     for (const source of message.sources) {
       this.sources.learn(source);
     }
-    const { relevels } = this.templates;
+    const { relevels, reshapes } = this.templates;
     this.templates.learn(message.templates ?? [], message.n);
     if (this.templates.relevels !== relevels) {
       this.store.relevel();
+    }
+    if (this.templates.reshapes !== reshapes) {
+      this.store.reshape();
     }
     const segments = decodeRows(message, buffer, this.sources, this.templates);
     const known = segments.every(segment => this.knowsTemplates(segment));

@@ -6,7 +6,8 @@ import type { LineStore } from './lines';
 import { LineFlag } from './protocol';
 import type { LiveMessage } from './protocol';
 import type { Segment } from './segment';
-import type { Skip, SkipGroup } from './skips';
+import type { SkipGroup } from './skipgroups';
+import type { Skip } from './skips';
 import type { Sources } from './sources';
 import { templateText } from './templates';
 import type { Templates } from './templates';
@@ -72,23 +73,23 @@ export class ItemMaker {
     return lines;
   }
 
-  /** `grouped`: its groups are shown elsewhere. */
-  skip(skip: Skip, cell: number | null, grouped: boolean): SkipItem {
+  /** Without the lines of some groups, which are shown elsewhere or do not pass. */
+  skip(skip: Skip, cell: number | null, apart: readonly SkipGroup[] = []): SkipItem {
     const { summary } = skip;
-    const own = grouped || !skip.tells ? [] : summary.groups;
-    const groups = own.filter(group => cell === null || group.cell === cell);
-    const others = skip.othersOf(cell);
+    const groups = skip.tells
+      ? summary.groups.filter(group => (cell === null || group.cell === cell) && !apart.includes(group))
+      : [];
     const [first, end] = skip.rowsOf(cell);
     return {
       kind: 'skip',
       id: `s${skip.first}`,
       first,
       end,
-      lines: grouped ? others : skip.linesOf(cell),
+      lines: skip.linesOf(cell, apart),
       known: summary.known,
       groups: groups.map(group => this.skippedGroup(group)),
-      others,
-      errors: !skip.tells ? 0 : grouped ? summary.otherErrorsOf(cell) : summary.errorsOf(cell),
+      others: skip.linesOf(cell, summary.groups),
+      errors: skip.tells ? summary.errorsOf(cell, apart) : 0,
       wall: summary.wall,
       loading: this.store.isLoading(skip)
     };

@@ -225,6 +225,15 @@ export class LineStore {
     }
   }
 
+  /** Templates have other shapes than before: so is what is said of skipped lines. */
+  reshape(): void {
+    for (const part of this.parts) {
+      if (part instanceof Skip && part.summary.groups.length > 0) {
+        part.version += 1;
+      }
+    }
+  }
+
   /** Make the parts cover a range: what is new of it is a hole. */
   private cover(first: number, end: number): void {
     const last = this.parts[this.parts.length - 1];

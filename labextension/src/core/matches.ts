@@ -8,6 +8,7 @@ import type { LineStore } from './lines';
 import { Matcher } from './matcher';
 import type { Scheduler } from './scheduler';
 import { RowMark, Segment } from './segment';
+import type { SkipGroup } from './skipgroups';
 import type { Sources } from './sources';
 import type { Block } from './tracebacks';
 
@@ -110,16 +111,30 @@ export class MatchCache {
     );
   }
 
-  /** Whether lines that were skipped pass, as far as their group tells. */
-  passesGroup(target: number, cell: number, level: number, ranks: readonly number[], text: string): boolean {
-    const { filter } = this;
-    return (
-      (filter.cell === null || filter.cell === cell) &&
-      (filter.targets & target) !== 0 &&
-      (filter.ranks === null || ranks.some(rank => filter.ranks?.has(rank))) &&
-      (level || INFO) >= filter.minLevel &&
-      (this.matcher === null || this.matcher.test(text))
-    );
+  /** Whether all the skipped lines pass that a group counts, said in a range of wall times, or none; null
+   * where some may pass or it cannot be told. */
+  judge(group: SkipGroup, [first, last]: readonly [number, number]): boolean | null {
+    const { matcher } = this;
+    const { cell, targets, minLevel, ranks, hosts, time } = this.filter;
+    const { rankList, differs, whole } = group;
+    const wanted = ranks === null ? rankList : rankList.filter(rank => ranks.has(rank));
+    const sure = matcher === null || (!differs && whole);
+    if (
+      (cell !== null && cell !== group.cell) ||
+      (targets & group.target) === 0 ||
+      (group.level || INFO) < minLevel ||
+      !this.inTime(first, last) ||
+      (wanted.length === 0 && rankList.length > 0) ||
+      (sure && matcher?.test(group.text) === false)
+    ) {
+      return false;
+    }
+    const ofAll =
+      sure &&
+      hosts === null &&
+      (ranks === null || (rankList.length > 0 && wanted.length === rankList.length)) &&
+      (time === null || (first >= time[0] && last <= time[1]));
+    return ofAll ? true : null;
   }
 
   /** Whether a range of wall times passes the time filter, at least in part. */

@@ -20,23 +20,22 @@ export class Members {
     private readonly templates: Templates
   ) {}
 
-  /** Visit a group's lines from row `from` on; of its cell only, where `perCell`. Gives the row to go on
-   * with: that behind its last line when all were visited. */
-  walk(group: Group, perCell: boolean, from: number, visit: Visit): number {
+  /** Visit a group's lines from row `from` on; of its cell only, where `perCell`. Pauses when `most` rows
+   * or more have been looked at. Gives the row to go on with: that behind its last line when all were
+   * visited. */
+  walk(group: Group, perCell: boolean, from: number, visit: Visit, most = Infinity): number {
     let row = Math.max(from, group.row, this.store.first);
-    while (row <= group.lastRow && row < this.store.end) {
+    const pause = row + most;
+    let going = true;
+    const each: Visit = (segment, index) => (going = visit(segment, index));
+    while (going && row <= group.lastRow && row < pause) {
       const part = this.store.parts[this.store.indexOf(row)];
-      if (part instanceof Segment) {
-        const next = this.walkIn(part, group, perCell, row, visit);
-        if (next < part.end) {
-          return next;
-        }
-      }
-      row = part?.end ?? this.store.end;
+      row = part instanceof Segment ? this.walkIn(part, group, perCell, row, each) : (part?.end ?? Infinity);
     }
-    return group.lastRow + 1;
+    return Math.min(row, group.lastRow + 1);
   }
 
+  /** Gives the row behind the line that ended the walk, or behind the segment. */
   private walkIn(segment: Segment, group: Group, perCell: boolean, from: number, visit: Visit): number {
     const rows = this.matches.of(segment)?.rows ?? [];
     const roots = segment.roots(this.templates);

@@ -76,7 +76,7 @@ export class PlainList implements ItemList {
       throw new RangeError(`no item ${index} of ${this.length}`);
     }
     if (!(entry.part instanceof Segment)) {
-      return this.items.skip(entry.part, this.cell, false);
+      return this.items.skip(entry.part, this.cell);
     }
     return this.rowItem(entry.part, entry.rows[index - entry.start] as number);
   }

@@ -60,8 +60,9 @@ export const SlotKind = {
 } as const;
 
 /** `[target, job, cell, text, count, ranks, differs, template]`: lines that were left out and are
- * alike. `text` is one of them, `differs` 1 where they are not all the same; `ranks` are folded
- * ("0-2,7"); `template` is the id of the template of all, or 0 where only their text is told. */
+ * alike. `text` is one of them (its first 200 bytes), `differs` 1 where they are not all the same;
+ * `ranks` are folded ("0-2,7"); `template` is the id of the template of all, or 0 where only their text
+ * is told. */
 export type SkipGroupTuple = [number, string, number, string, number, string, number, number];
 
 /** Rows that are not in the message: left out under overload, or because they are old. */
@@ -85,7 +86,8 @@ interface Numbered {
 }
 
 /** Lines. Each row of `first` to `end` (exclusive) is in a chunk or in a skip. Live messages continue
- * each other: `first` is the `end` of the live one before; others answer `hello` and `fetch`.
+ * each other: `first` is the `end` of the live one before; others answer `hello` and `fetch`. One without
+ * rows (`first` is `end`) tells what has changed of templates.
  *
  * The buffer holds the text of all chunks, and behind it for each line, in the same order, the id of its
  * template: 32 bits, unsigned, little-endian, wherever the text ends (not aligned). Where they are

@@ -18,10 +18,8 @@ import { Emitter } from './emitter';
 import { exportLines } from './export';
 import { Find } from './find';
 import { GroupedList } from './grouped';
-import { histogramOf } from './histogram';
-import type { Volume } from './histogram';
+import { histogramOf, volumesOf } from './histogram';
 import { ItemMaker } from './items';
-import { SLOTS } from './levels';
 import { MatchCache, sumLevels } from './matches';
 import { PlainList } from './plain';
 import type { ItemList } from './plain';
@@ -31,8 +29,6 @@ import { Values } from './values';
 
 const SLICE_MS = 8;
 const PAUSE_MS = 1;
-/** What lines count as that state no level. */
-const UNSTATED = 20;
 
 export const EVERYTHING: Readonly<Filter> = {
   cell: null,
@@ -49,7 +45,7 @@ export const EVERYTHING: Readonly<Filter> = {
 export class Query extends Emitter<QueryEvents> implements IQuery {
   private given: Filter;
   private inGroups = false;
-  private window: number | null;
+  private window: number | null = null;
   private readonly matches: MatchCache;
   private readonly items: ItemMaker;
   private readonly plain: PlainList;
@@ -72,7 +68,7 @@ export class Query extends Emitter<QueryEvents> implements IQuery {
     super();
     const { store, people, templates, scheduler } = session;
     this.given = { ...EVERYTHING, ...filter };
-    this.window = session.mode?.window ?? null;
+    this.window = this.windowNow;
     this.items = new ItemMaker(store, people, templates);
     this.matches = new MatchCache(store, people, this.given);
     this.plain = new PlainList(store, people, this.matches, this.items);
@@ -182,37 +178,10 @@ export class Query extends Emitter<QueryEvents> implements IQuery {
 
   histogram(most: number): { step: number; bins: Bin[] } {
     if (this.volume?.most !== most) {
-      this.volume = { most, value: histogramOf([...this.matches.all()], most, this.volumes()) };
+      const notHeld = volumesOf(this.session.store.parts, this.given);
+      this.volume = { most, value: histogramOf([...this.matches.all()], most, notHeld) };
     }
     return this.volume.value;
-  }
-
-  /** What is not held, as far as the filter can judge it. */
-  private volumes(): Volume[] {
-    const { cell, minLevel, ranks, targets, hosts, text } = this.given;
-    if (ranks !== null || targets !== 3 || hosts !== null || text !== '') {
-      return [];
-    }
-    const volumes: Volume[] = [];
-    for (const part of this.session.store.parts) {
-      if (!(part instanceof Skip) || !(part.summary.wall[1] > 0)) {
-        continue;
-      }
-      const { lines, groups, wall } = this.items.skip(part, cell, false);
-      const counts = [0, 0, 0, 0, 0, 0];
-      const add = (level: number, count: number): void => {
-        const slot = SLOTS[level] ?? 0;
-        counts[slot] = (counts[slot] ?? 0) + ((level || UNSTATED) >= minLevel ? count : 0);
-      };
-      let rest = lines;
-      for (const { level, count } of groups) {
-        add(level, Math.min(rest, count));
-        rest -= Math.min(rest, count);
-      }
-      add(0, rest);
-      volumes.push({ wall, counts });
-    }
-    return volumes;
   }
 
   find(
@@ -286,8 +255,15 @@ export class Query extends Emitter<QueryEvents> implements IQuery {
     }
   }
 
+  /** What was printed under an earlier cell stays as it stands there, whatever a later one sets. */
+  private get windowNow(): number | null {
+    const { mode, state } = this.session;
+    const { cell } = this.given;
+    return cell === null || cell >= (state?.cell ?? 0) ? (mode?.window ?? null) : this.window;
+  }
+
   private followMode(): void {
-    const window = this.session.mode?.window ?? null;
+    const window = this.windowNow;
     if (window !== this.window) {
       this.window = window;
       this.resetGroups();

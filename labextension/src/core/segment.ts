@@ -94,6 +94,13 @@ export class Segment {
     return this.text.slice(this.offsets[index], (this.offsets[index + 1] as number) - 1);
   }
 
+  /** Whether a line as it came is a text; where that is not `whole`, begins with it. */
+  says(index: number, text: string, whole = true): boolean {
+    const start = this.offsets[index] as number;
+    const length = (this.offsets[index + 1] as number) - 1 - start;
+    return (whole ? length === text.length : length >= text.length) && this.text.startsWith(text, start);
+  }
+
   /** The text of a line as it is to be shown. */
   shown(index: number): string {
     if (this.redrawn.size > 0) {

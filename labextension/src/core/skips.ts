@@ -4,34 +4,17 @@
  * middle, several {@link Skip} pieces share the summary: the first of them tells it, and its counts of
  * lines are divided among all.
  */
-import { levelOf } from './levels';
-import { foldRanks, parseRanks } from './ranks';
-import { slotsOf } from './slots';
 import type { SkipMessage } from './protocol';
 import { RowMark } from './segment';
 import type { Segment } from './segment';
+import { groupOf, joined, keyOf, linesIn, mayCount, skipGroup } from './skipgroups';
+import type { SkipGroup } from './skipgroups';
 import type { Sources } from './sources';
-import { OTHERS } from './templates';
 import type { Templates } from './templates';
 
 const ERROR = 40;
 /** How many groups a summary keeps that was made of several. */
 const MOST_GROUPS = 50;
-
-export interface SkipGroup {
-  readonly target: number;
-  readonly job: string;
-  readonly cell: number;
-  /** One of its lines. */
-  readonly text: string;
-  /** As it was told: see `Templates.find`. `OTHERS`: only the text is told. */
-  readonly template: number;
-  readonly ranks: string;
-  readonly rankList: readonly number[];
-  level: number;
-  readonly differs: boolean;
-  count: number;
-}
 
 /** What is known of a range of rows, less what has come since. */
 export class Summary {
@@ -57,15 +40,7 @@ export class Summary {
       summary.cells.set(cell, (summary.cells.get(cell) ?? 0) + lines);
       summary.widen(cell, first, end);
     }
-    // Another version of the kernel may tell no templates.
-    for (const [target, job, cell, text, count, ranks, differs, template = OTHERS] of message.groups) {
-      const level = templates.level(template) ?? levelOf(text);
-      summary.groups.push({
-        target, job, cell, text, template, count, ranks, level,
-        rankList: parseRanks(ranks) ?? [],
-        differs: differs !== 0
-      });
-    }
+    summary.groups = message.groups.map(told => skipGroup(told, templates));
     return summary;
   }
 
@@ -97,22 +72,17 @@ export class Summary {
     return !this.known && this.cells.size === 0;
   }
 
-  /** How many lines of a cell (null: of any) the groups count. */
-  groupedOf(cell: number | null): number {
-    let lines = 0;
-    for (const group of this.groups) {
-      lines += cell === null || group.cell === cell ? group.count : 0;
-    }
-    return lines;
+  /** How many lines of a cell (null: of all) there are among the rows of all pieces. */
+  linesOf(cell: number | null): number {
+    return cell === null
+      ? this.pieces.reduce((sum, { first, end }) => sum + end - first, 0)
+      : (this.cells.get(cell) ?? 0);
   }
 
-  /** Lines of a cell (null: of any) that state level ERROR or more, as far as known. */
-  errorsOf(cell: number | null): number {
-    let errors = this.otherErrorsOf(cell);
-    for (const group of this.groups) {
-      errors += group.level >= ERROR && (cell === null || group.cell === cell) ? group.count : 0;
-    }
-    return errors;
+  /** How many of them state level ERROR or more, as far as known; without those that some groups count. */
+  errorsOf(cell: number | null, apart: readonly SkipGroup[] = []): number {
+    const groups = this.groups.filter(group => group.level >= ERROR && !apart.includes(group));
+    return this.otherErrorsOf(cell) + linesIn(groups, cell);
   }
 
   /** Those of them that no group counts. */
@@ -169,16 +139,10 @@ export class Summary {
       const root = templates.find(lines.template[index] as number);
       let alike = groupsOf.get(root);
       if (alike === undefined) {
-        alike = this.groups.filter(each => mayHold(each, root, templates));
+        alike = this.groups.filter(each => mayCount(each, root, templates));
         groupsOf.set(root, alike);
       }
-      const group = alike.find(
-        each =>
-          each.count > 0 &&
-          each.target === lines.target[index] &&
-          each.job === source.job &&
-          each.cell === cell
-      );
+      const group = groupOf(alike, lines, index, source.job);
       if (group !== undefined) {
         group.count -= 1;
       } else if (statesError(lines, index)) {
@@ -250,26 +214,14 @@ export class Skip {
     return this.summary.pieces[0] === this;
   }
 
-  /** How many lines of a cell (null: of all) there are among these rows: with those of the pieces that
-   * share the summary as many as it counts. All rows where nothing is known of them. */
-  linesOf(cell: number | null): number {
+  /** How many lines of a cell (null: of all) there are among these rows, without those that some groups
+   * count: with those of the pieces that share the summary as many as it tells. All rows where nothing is
+   * known of them. */
+  linesOf(cell: number | null, apart: readonly SkipGroup[] = []): number {
     const { summary } = this;
-    return cell === null || summary.empty
+    return summary.empty || (cell === null && apart.length === 0)
       ? this.end - this.first
-      : this.share(summary.cells.get(cell) ?? 0, cell);
-  }
-
-  /** How many of them no group counts. */
-  othersOf(cell: number | null): number {
-    const { summary } = this;
-    if (summary.groups.length === 0) {
-      return this.linesOf(cell);
-    }
-    const lines =
-      cell === null
-        ? summary.pieces.reduce((sum, piece) => sum + piece.end - piece.first, 0)
-        : (summary.cells.get(cell) ?? 0);
-    return this.share(Math.max(0, lines - summary.groupedOf(cell)), cell);
+      : this.share(Math.max(0, summary.linesOf(cell) - linesIn(apart, cell)), cell);
   }
 
   /** Which of these rows may be lines of a cell (null: of any). */
@@ -323,33 +275,4 @@ function addTo(counts: Map<number, number>, key: number, count: number): void {
   } else {
     counts.delete(key);
   }
-}
-
-/** Whether lines of a template may be among those that a group counts, by what was told of it. */
-function mayHold({ template, text }: SkipGroup, root: number, templates: Templates): boolean {
-  if (template !== OTHERS || root === OTHERS) {
-    return templates.find(template) === root;
-  }
-  const shape = templates.shape(root);
-  return shape !== null && slotsOf(text, shape) !== null;
-}
-
-function keyOf({ target, job, cell, template, text }: SkipGroup, templates: Templates): string {
-  const root = templates.find(template);
-  return `${root} ${target} ${cell} ${job}${root === OTHERS ? `\n${text}` : ''}`;
-}
-
-/** Two groups of the same template as one. */
-function joined(one: SkipGroup, other: SkipGroup): SkipGroup {
-  const rankList =
-    one.ranks === other.ranks
-      ? one.rankList
-      : [...new Set([...one.rankList, ...other.rankList])].sort((rank, next) => rank - next);
-  return {
-    ...one,
-    differs: one.differs || other.differs || one.text !== other.text,
-    rankList,
-    ranks: one.ranks === other.ranks ? one.ranks : foldRanks(rankList),
-    count: one.count + other.count
-  };
 }

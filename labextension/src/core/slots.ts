@@ -5,8 +5,9 @@ import type { Shape } from './templates';
 
 /** How much of the text before a slot is looked at for its name. */
 const LOOK_CHARS = 80;
-/** Behind a word that was cut, "\u2026", there is no name. */
-const NAME = /([\p{L}_][\p{L}\p{N}_.-]{0,39})[^\p{L}\p{N}_\u2026]{0,4}$/u;
+const WORD = /[\p{L}_][\p{L}\p{N}_.-]{0,40}/gu;
+/** Words that name no value. */
+const NO_NAMES = new Set('a an and are at by for from in is of on or the to was were with'.split(' '));
 /** Pieces up to this length are sought where they overlap themselves, one place after the other. */
 const SHORT_PIECE = 16;
 
@@ -198,12 +199,16 @@ function digitsEnd(line: string, from: number): number {
   return end;
 }
 
-/** What to call each slot: the word in front of it, or else its number, "#2". */
+/** What to call each slot: the word in front of it, or else its number, "#2". As the kernel does. */
 export function slotNames({ pieces, kinds }: Shape): string[] {
-  return Array.from(kinds, (_, slot) => {
-    const before = withoutSgr(pieces[slot] as string).slice(-LOOK_CHARS);
-    return NAME.exec(before)?.[1] ?? `#${slot + 1}`;
-  });
+  return Array.from(kinds, (_, slot) => nameIn(pieces[slot] as string) ?? `#${slot + 1}`);
+}
+
+/** Nothing names the slot behind a piece that was cut, "\u2026". */
+function nameIn(piece: string): string | undefined {
+  const words = piece.endsWith('\u2026') ? [] : (withoutSgr(piece).slice(-LOOK_CHARS).match(WORD) ?? []);
+  const names = words.filter(word => !NO_NAMES.has(word.toLowerCase()));
+  return names[names.length - 1] ?? words[words.length - 1];
 }
 
 /** How many slots of a template there are of each kind. */

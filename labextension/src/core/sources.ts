@@ -7,7 +7,7 @@ export class Sources {
   private readonly dense = new Map<number, number>();
   private readonly ids: number[] = [];
 
-  /** Counts changes. */
+  /** Counts changes to answers of `at`. */
   version = 0;
 
   /** Take what a message tells of a source. */
@@ -22,7 +22,7 @@ export class Sources {
     ) {
       return;
     }
-    this.version += 1;
+    this.version += this.dense.has(id) ? 1 : 0;
     this.byId.set(id, { id, rank, job, host, pid });
   }
 

@@ -1,7 +1,8 @@
 /**
  * What the slots of many lines hold, counted as the lines come: of numbers the least, the greatest and
- * the exact median, of other texts which there are, how often and by whom. Adding is cheap; a result
- * costs little more than its size, however many values there are.
+ * the median, of other texts which there are, how often and by whom. Adding is cheap; a result costs
+ * little more than its size, however many values there are. A median is exact until there are too many
+ * numbers to remember, and then that of evenly chosen ones ({@link keepAtMost}).
  */
 import type { NumberValues, TextValues } from './api';
 import { detached } from './detached';
@@ -21,10 +22,18 @@ export class NumberTally {
   private minRank = -1;
   private max = -Infinity;
   private maxRank = -1;
-  /** Full runs, each in ascending order. */
-  private readonly runs: Float64Array[] = [];
+  /** How many numbers each stands for that is remembered. */
+  private every = 1;
+  /** Each in ascending order. */
+  private runs: Float64Array[] = [];
   private open = new Float64Array(LEAST_RUN);
   private openCount = 0;
+  private inRuns = 0;
+
+  /** How many numbers there is room for now. */
+  get room(): number {
+    return this.inRuns + this.open.length;
+  }
 
   /** Count a number, which is none of NaN and the infinities. */
   add(value: number, rank: number): void {
@@ -44,10 +53,34 @@ export class NumberTally {
     this.open[this.openCount++] = value;
     this.count += 1;
     if (this.openCount === RUN) {
-      this.runs.push(this.open.sort());
+      this.close();
       this.open = new Float64Array(RUN);
-      this.openCount = 0;
     }
+  }
+
+  /** Remember every second number only. */
+  halve(): void {
+    this.close();
+    this.open = new Float64Array(LEAST_RUN);
+    this.every *= 2;
+    this.runs = this.runs.map((run, at) => everySecond(run, at));
+    this.inRuns = sum(this.runs.map(run => run.length));
+  }
+
+  private close(): void {
+    const run = this.chosen();
+    this.inRuns += run.length;
+    this.runs.push(run);
+    this.openCount = 0;
+  }
+
+  /** Of the numbers that are in no run those to remember. */
+  private chosen(): Float64Array {
+    let run: Float64Array = this.open.subarray(0, this.openCount).sort();
+    for (let every = this.every, at = this.runs.length; every > 1; every /= 2, at >>= 1) {
+      run = everySecond(run, at);
+    }
+    return run;
   }
 
   /** Null where there is no number. */
@@ -56,12 +89,38 @@ export class NumberTally {
     if (count === 0) {
       return null;
     }
-    const last = this.open.subarray(0, this.openCount).sort();
-    const runs = last.length > 0 ? [...this.runs, last] : this.runs;
-    const low = nth(runs, (count - 1) >> 1);
-    const high = count % 2 === 1 ? low : nth(runs, count >> 1);
+    const runs = [...this.runs, this.chosen()];
+    const kept = sum(runs.map(run => run.length));
+    const low = nth(runs, (kept - 1) >> 1);
+    const high = kept % 2 === 1 ? low : nth(runs, kept >> 1);
     return { kind: '#', count, min, minRank, median: low / 2 + high / 2, max, maxRank };
   }
+}
+
+/** Make tallies remember no more than so many numbers together: those that remember most give up half. */
+export function keepAtMost(most: number, tallies: readonly (NumberTally | TextTally)[]): void {
+  const numbers = tallies.filter(tally => tally instanceof NumberTally);
+  let room = sum(numbers.map(tally => tally.room));
+  for (let before = Infinity; room > most && room < before; ) {
+    before = room;
+    for (const tally of numbers.sort((one, other) => other.room - one.room)) {
+      if (room > most) {
+        room -= tally.room;
+        tally.halve();
+        room += tally.room;
+      }
+    }
+  }
+}
+
+/** From the first number on where `at` is even, else from the second; a single one stays. */
+function everySecond(run: Float64Array, at: number): Float64Array {
+  const from = run.length > 1 ? at % 2 : 0;
+  const half = new Float64Array((run.length + 1 - from) >> 1);
+  for (let to = 0; to < half.length; to += 1) {
+    half[to] = run[from + 2 * to] as number;
+  }
+  return half;
 }
 
 /** The `n`th number, from 0, of all that ascending runs hold together. What is left of them is cut at the
@@ -125,7 +184,7 @@ export class TextTally {
   private more = false;
 
   add(text: string, rank: number): void {
-    const value = text.length > MOST_CHARS ? `${text.slice(0, MOST_CHARS)}\u2026` : text;
+    const value = text.length > MOST_CHARS ? `${text.slice(0, cutOf(text))}\u2026` : text;
     let entry = this.entries.get(value);
     if (entry === undefined) {
       if (this.entries.size >= MOST_TEXTS) {
@@ -161,4 +220,9 @@ export class TextTally {
       top: top.map(([value, { count, ranks }]) => ({ value, count, ranks: foldRanks(ranks) }))
     };
   }
+}
+
+/** Where to cut a long text: no character is cut in two. */
+function cutOf(text: string): number {
+  return /[\ud800-\udbff]/.test(text.charAt(MOST_CHARS - 1)) ? MOST_CHARS - 1 : MOST_CHARS;
 }

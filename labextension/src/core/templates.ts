@@ -3,7 +3,8 @@
  * part of others as the kernel sees more lines; what is told may come late, again and out of order.
  *
  * Invariants: `find` gives the same answer until `revision` grows, and a template only ever joins
- * another one until `splits` grows; `level` gives the same answer until `relevels` grows.
+ * another one until `splits` grows; `level` gives the same answer until `relevels` grows, and `shape`
+ * until `reshapes` does.
  */
 import type { Level } from './api';
 import { SlotKind } from './protocol';
@@ -36,6 +37,8 @@ export class Templates {
   splits = 0;
   /** Counts changes to answers of `level`. */
   relevels = 0;
+  /** Counts changes to answers of `shape`. */
+  reshapes = 0;
   private readonly told = new Map<number, Told>();
   /** What each is part of, perhaps over several steps; paths get shorter as they are walked. */
   private readonly parents = new Map<number, number>();
@@ -46,7 +49,7 @@ export class Templates {
   learn(tuples: readonly TemplateTuple[], n: number): void {
     const fresh = tuples.filter(([id]) => id !== OTHERS && (this.told.get(id)?.n ?? n) <= n);
     const known = fresh.filter(([id]) => this.told.has(id) || this.missed.has(id));
-    const before = known.map(([id]) => [this.rootOf(id), this.level(id)] as const);
+    const before = known.map(([id]) => [this.rootOf(id), this.level(id), this.shape(id)] as const);
     const turned: TemplateTuple[] = [];
     for (const tuple of fresh) {
       const [id, into, pieces, kinds, level] = tuple;
@@ -70,6 +73,7 @@ export class Templates {
     }
     this.revision += known.some(([id], at) => this.rootOf(id) !== before[at]?.[0]) ? 1 : 0;
     this.relevels += known.some(([id], at) => this.level(id) !== before[at]?.[1]) ? 1 : 0;
+    this.reshapes += known.some(([id], at) => this.shape(id) !== before[at]?.[2]) ? 1 : 0;
   }
 
   /** Whether anything was told of a template. */

@@ -8,20 +8,23 @@
 import type { GroupValues, ISession, SlotValues } from './api';
 import type { GroupedList } from './grouped';
 import type { Group } from './groups';
+import type { Visit } from './members';
 import type { SlotTuple } from './protocol';
 import { SlotKind } from './protocol';
 import type { Scheduler } from './scheduler';
 import { slotsOf } from './slots';
 import type { Sources } from './sources';
-import { MOST_TEXTS, NumberTally, TextTally } from './tallies';
+import { keepAtMost, MOST_TEXTS, NumberTally, TextTally } from './tallies';
 import { OTHERS } from './templates';
 import type { Shape, Templates } from './templates';
 
 const SLICE_MS = 3;
 const PAUSE_MS = 12;
-/** How much to do before the clock is looked at: characters, and so many for each line. */
+/** How much to do before the clock is looked at: characters, and so many for each line; or rows, whether
+ * they are of the group or not. */
 const LOOK_EACH = 16_384;
 const LINE_COST = 128;
+const LOOK_ROWS = 16_384;
 const AGAIN_MS = 1000;
 const ASK_AGAIN_MS = 10_000;
 /** More slots than this are not looked at. */
@@ -29,6 +32,8 @@ const MOST_SLOTS = 40;
 /** What was read is forgotten when it is so many times as many lines as are held, and not few. */
 const MOST_TIMES_HELD = 2;
 const FEW_LINES = 10_000;
+/** How many numbers all slots remember together: 16 MB. */
+const MOST_NUMBERS = 1 << 21;
 
 /** Asks the kernel. */
 export type AskValues = ISession['values'];
@@ -160,6 +165,7 @@ export class Values {
       }
       wait = Math.min(wait, this.wait(group, reading));
     }
+    keepAtMost(MOST_NUMBERS, [...this.readings.values()].flatMap(({ tallies }) => tallies));
     this.wakeIn(wait);
     if (told) {
       this.tell();
@@ -179,17 +185,9 @@ export class Values {
       }
     }
     if (reading.results === null) {
-      let work = 0;
-      reading.row = this.list.walk(reading.group, reading.row, (segment, index) => {
-        const line = segment.raw(index);
-        this.count(reading, line, this.sources.at(segment.source[index] as number).rank);
-        work += LINE_COST + line.length;
-        if (work < LOOK_EACH) {
-          return true;
-        }
-        work = 0;
-        return this.scheduler.now() < deadline;
-      });
+      do {
+        reading.row = this.readSome(reading);
+      } while (reading.row <= reading.group.lastRow && this.scheduler.now() < deadline);
       if (reading.row <= reading.group.lastRow) {
         return false;
       }
@@ -208,6 +206,18 @@ export class Values {
     const whole = lines === group.count;
     reading.told = { slots: results, lines, stored: false, whole, version: ++this.version };
     return true;
+  }
+
+  /** Read what the clock need not be looked at for. Gives the row to go on with. */
+  private readSome(reading: Reading): number {
+    let work = 0;
+    const count: Visit = (segment, index) => {
+      const line = segment.raw(index);
+      this.count(reading, line, this.sources.at(segment.source[index] as number).rank);
+      work += LINE_COST + line.length;
+      return work < LOOK_EACH;
+    };
+    return this.list.walk(reading.group, reading.row, count, LOOK_ROWS);
   }
 
   private count(reading: Reading, line: string, rank: number): void {

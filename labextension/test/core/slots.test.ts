@@ -195,15 +195,17 @@ describe('slots of a line', () => {
     const shape = { pieces: ['a', ...Array.from({ length: 50 }, () => 'ab'), 'c'], kinds: '*'.repeat(51) };
     const time = (length: number): number => {
       const line = 'a'.repeat(length);
-      const start = performance.now();
-      for (let round = 0; round < 20; round += 1) {
-        expect(slotsOf(line, shape)).toBeNull();
-      }
-      return performance.now() - start;
+      const times = Array.from({ length: 8 }, () => {
+        const start = performance.now();
+        for (let round = 0; round < 5; round += 1) {
+          expect(slotsOf(line, shape)).toBeNull();
+        }
+        return performance.now() - start;
+      });
+      return Math.min(...times);
     };
-    time(100_000);
     // Ten times the time for ten times the length, or a hundred times if it were quadratic.
-    expect(time(1_000_000)).toBeLessThan(40 * Math.max(1, time(100_000)));
+    expect(time(1_000_000)).toBeLessThan(40 * Math.max(0.1, time(100_000)));
   });
 
   it('are called after the word in front of them', () => {
@@ -211,5 +213,12 @@ describe('slots of a line', () => {
     expect(slotNames({ pieces, kinds: '#########' })).toEqual([
       'step', '#2', 'loss', 'lr', 'host', 'took', '#7', 'grad_norm', '#9'
     ]);
+  });
+
+  it.each([
+    ['loss is ', 'loss'], ['took at most ', 'most'], ['The loss of rank: ', 'rank'], ['is in ', 'in'], ['grad norm (L2) = ', 'L2'],
+    ['WITH A ', 'A'], ['  -> ', '#1'], [`loss ${'.'.repeat(80)}`, '#1'], ['gr\u00f6\u00dfe: ', 'gr\u00f6\u00dfe'], ['x'.repeat(60), 'x'.repeat(19)]
+  ])('%j is named as the kernel names it, %j', (piece, name) => {
+    expect(slotNames({ pieces: [piece, ''], kinds: '#' })).toEqual([name]);
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { NumberTally, TextTally } from '../../src/core/tallies';
+import { keepAtMost, NumberTally, TextTally } from '../../src/core/tallies';
 import { randomFrom } from './kernel';
 
 function tallied(values: readonly number[], ranks: (at: number) => number = () => 0): ReturnType<NumberTally['result']> {
@@ -61,6 +61,44 @@ describe('numbers', () => {
     });
     expect(Math.min(...times)).toBeLessThan(4);
   });
+
+  it.each([1, 2, 3])('too many to remember keep their extremes, and nearly their median (seed %i)', seed => {
+    const random = randomFrom(seed);
+    const tallies = Array.from({ length: 4 }, () => new NumberTally());
+    const texts = new TextTally();
+    const said = tallies.map((): number[] => []);
+    for (let at = 0; at < 120_000; at += 1) {
+      // The ranks take turns, and say numbers of their own.
+      const rank = at % 8;
+      tallies.forEach((tally, slot) => {
+        const value = slot < 3 ? rank + random() : at;
+        tally.add(value, rank);
+        said[slot]?.push(value);
+      });
+      if (at % 500 === 0) {
+        keepAtMost(50_000, [...tallies, texts]);
+        expect(tallies.reduce((room, tally) => room + tally.room, 0)).toBeLessThanOrEqual(50_000);
+      }
+    }
+    for (const [slot, tally] of tallies.entries()) {
+      const sorted = Float64Array.from(said[slot] ?? []).sort();
+      const [min, max] = [sorted[0] as number, sorted[sorted.length - 1] as number];
+      expect(tally.result()).toMatchObject({ count: 120_000, min, max });
+      const median = tally.result()?.median ?? NaN;
+      const place = sorted.findIndex(value => value >= median) / sorted.length;
+      expect(Math.abs(place - 0.5), `seed ${seed}, slot ${slot}`).toBeLessThan(0.005);
+    }
+  });
+
+  it('that are few stay what they are, however little may be remembered', () => {
+    const tallies = [[5], [1, 2, 3], []].map(values => {
+      const tally = new NumberTally();
+      values.forEach(value => tally.add(value, 0));
+      return tally;
+    });
+    keepAtMost(10, tallies);
+    expect(tallies.map(tally => tally.result())).toMatchObject([{ median: 5 }, { min: 1, max: 3 }, null]);
+  });
 });
 
 describe('texts', () => {
@@ -90,5 +128,13 @@ describe('texts', () => {
     const long = new TextTally();
     long.add('x'.repeat(100_000), 0);
     expect(long.result()?.top[0]?.value.length).toBeLessThan(2000);
+  });
+
+  it('are counted where a long one is cut, which cuts no character', () => {
+    const tally = new TextTally();
+    for (const rank of [0, 1, 2]) {
+      tally.add(`${'x'.repeat(999)}\u{1f600}z`, rank);
+    }
+    expect(tally.result()).toMatchObject({ distinct: 1, top: [{ value: `${'x'.repeat(999)}\u2026`, count: 3, ranks: '0-2' }] });
   });
 });

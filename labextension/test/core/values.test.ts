@@ -3,6 +3,7 @@ import type { GroupItem, GroupValues } from '../../src/core/api';
 import type { SkipMessage, SlotTuple } from '../../src/core/protocol';
 import { Query } from '../../src/core/query';
 import { Session } from '../../src/core/session';
+import { NumberTally } from '../../src/core/tallies';
 import { FakeKernel, FakeTransport, HandScheduler, last, randomFrom } from './kernel';
 
 class Page {
@@ -281,6 +282,55 @@ describe('of a huge group', () => {
     expect(Math.min(...pauses)).toBeGreaterThanOrEqual(12);
     // A hundred lines or so for each look.
     expect(tasks.reduce((sum, time) => sum + time, 0) / 0.25).toBeGreaterThan(lines / 150);
+  });
+
+  it('values are read in such slices too where most of the rows are of others', () => {
+    const all = new Page();
+    const length = 200_000;
+    for (let first = 0; first < length; first += 4000) {
+      const about = (at: number): string => ([0, length - 1].includes(at) ? 'rare' : 'step');
+      all.kernel.add(...Array.from({ length: 4000 }, (_, at) => ({ text: `${about(first + at)} ${first + at}`, wall: 1 })));
+      all.give(first, first + 4000);
+    }
+    all.scheduler.run(100);
+    // To read a segment takes a third of a millisecond.
+    const { store } = all.session;
+    const indexOf = store.indexOf.bind(store);
+    vi.spyOn(store, 'indexOf').mockImplementation(row => {
+      all.scheduler.time += 1 / 3;
+      return indexOf(row);
+    });
+    const tasks: number[] = [];
+    const later = all.scheduler.later.bind(all.scheduler);
+    all.scheduler.later = (work, milliseconds) => later(() => {
+      const start = all.scheduler.time;
+      work();
+      tasks.push(all.scheduler.time - start);
+    }, milliseconds);
+    all.values('rare');
+    all.scheduler.run(900);
+    expect(all.values('rare')).toMatchObject({ lines: 2, slots: [{ min: 0, max: length - 1 }] });
+expect(tasks.length).toBeGreaterThanOrEqual(4);
+    expect(Math.max(...tasks)).toBeLessThan(6);
+  });
+
+  it('values of many slots take bounded memory together', () => {
+    const all = new Page();
+    const lines = 60_000;
+    const text = (add: number): string => Array.from({ length: 40 }, (_, at) => `n ${(add * 7919 + at) % lines}`).join(' ');
+    for (let first = 0; first < lines; first += 1000) {
+      all.kernel.add(...Array.from({ length: 1000 }, (_, at) => ({ text: text(first + at), wall: 1 })));
+      all.give(first, first + 1000);
+    }
+    const results = vi.spyOn(NumberTally.prototype, 'result');
+    const { slots } = all.settled('n ') as GroupValues;
+    const tallies = [...new Set(results.mock.contexts as NumberTally[])];
+    expect(tallies).toHaveLength(40);
+    expect(tallies.reduce((sum, { room }) => sum + room, 0)).toBeLessThanOrEqual(2 ** 21);
+    for (const slot of slots) {
+      expect(slot).toMatchObject({ count: lines, min: 0, max: lines - 1 });
+      expect(Math.abs((slot as { median: number }).median / lines - 0.5)).toBeLessThan(0.002);
+    }
   });
 
   it('values are also made in slices, where there are many slots', () => {
