@@ -34,6 +34,9 @@ _LEAST_LINES = 2000  # are always looked at: a few milliseconds
 _MAX_READINGS = 3
 _MAX_DISTINCT = 10_000
 _MAX_NUMBERS = 1 << 20
+_CUT_CHARACTER = re.compile(
+    rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z"
+)
 _TAIL_CHARS = 80
 _WORD = re.compile(r"[^\W\d][\w.-]{0,40}")
 _NO_NAMES = {
@@ -144,10 +147,16 @@ class _Texts:
 
     def slot(self) -> TextSlot:
         top = tuple(
-            (text.decode("utf-8", "backslashreplace"), count, fold_ranks(self._ranks[text]))
+            (_decoded(text), count, fold_ranks(self._ranks[text]))
             for text, count in self._counts.most_common(TOP_TEXTS)
         )
         return TextSlot(self.name, len(self._counts), top)
+
+
+def _decoded(text: bytes) -> str:
+    if len(text) == _MAX_TEXT:
+        text = _CUT_CHARACTER.sub(b"", text)
+    return text.decode("utf-8", "backslashreplace")
 
 
 class _Collected:

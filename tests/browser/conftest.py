@@ -28,6 +28,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Browser, Locator, Page, Playwright, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.support import session_processes, wait_until
 
@@ -175,20 +176,35 @@ class Notebook:
         # A reset workspace: nothing of an earlier page is restored.
         reset = "&reset" if self.server.kind == "lab" else ""
         self.page.goto(f"{self.server.url}{path}?token=t{reset}")
-        self.wait_ready()
+        self.wait_shown()
+        self.wait_idle()
 
     def reload(self) -> None:
-        """What F5 does."""
+        """What F5 does, also while a cell runs."""
         self.page.reload()
-        self.wait_ready()
+        self.wait_shown()
 
-    def wait_ready(self) -> None:
-        """Until cells can be run."""
+    def wait_shown(self) -> None:
+        """Until the cells are there, and a connection to the kernel."""
         self.page.wait_for_function(
             """() => {
                 const panel = window.jupyterapp?.shell?.currentWidget;
                 return panel?.sessionContext?.session?.kernel?.connectionStatus === 'connected'
                     && panel.content?.widgets?.length > 0;
+            }""",
+            timeout=60_000,
+        )
+
+    def wait_idle(self) -> None:
+        """Until the kernel has told what it is, and has answered all that the page asked by itself.
+
+        An ipykernel 7 before 7.4 may never read a cell that comes while it replies.
+        """
+        self.page.wait_for_function(
+            """async () => {
+                const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel;
+                await kernel?.info;
+                return kernel?.status === 'idle' && kernel._futures.size === 0;
             }""",
             timeout=60_000,
         )
@@ -200,24 +216,48 @@ class Notebook:
                 const panel = window.jupyterapp.shell.currentWidget;
                 panel.content.activeCellIndex = index;
                 panel.content.deselectAll();
-                window.ended = window.ended || {};
-                window.ended[index] = false;
-                void window.jupyterapp.commands.execute('notebook:run-cell')
-                    .then(() => { window.ended[index] = true; });
+                const runs = window.runs = window.runs || {};
+                const run = runs[index] = { ended: false, problem: '' };
+                window.jupyterapp.commands.execute('notebook:run-cell').then(
+                    () => { run.ended = true; },
+                    error => { run.problem = String(error?.stack ?? error) || 'rejected'; });
             }""",
             index,
         )
 
     def finish(self, index: int, timeout: float = 60.0) -> None:
         """Wait for the end of a cell: its prompt shows a number, not a star."""
-        self.page.wait_for_function(
+        try:
+            self.page.wait_for_function(
+                """index => {
+                    const cell = window.jupyterapp.shell.currentWidget.content.widgets[index];
+                    const { ended, problem } = window.runs[index];
+                    return problem || (ended && cell.model.executionCount !== null
+                        && !cell.node.querySelector('.jp-InputPrompt').textContent.includes('*'));
+                }""",
+                arg=index,
+                timeout=timeout * 1000,
+            )
+        except PlaywrightTimeout as error:
+            what = f"cell {index} has not ended in {timeout:.0f} s: {self._run(index)}"
+            raise AssertionError(f"{what}\n{self.server.words()[-4000:]}") from error
+        assert not (run := self._run(index))["problem"], f"cell {index} did not run: {run}"
+
+    def _run(self, index: int) -> Any:
+        """What the page knows of a cell that was started, and of its kernel."""
+        return self.page.evaluate(
             """index => {
-                const cell = window.jupyterapp.shell.currentWidget.content.widgets[index];
-                return window.ended[index] && cell.model.executionCount !== null
-                    && !cell.node.querySelector('.jp-InputPrompt').textContent.includes('*');
+                const { content, sessionContext } = window.jupyterapp.shell.currentWidget;
+                const cell = content.widgets[index];
+                const kernel = sessionContext.session?.kernel;
+                return {
+                    ...window.runs[index],
+                    prompt: cell.node.querySelector('.jp-InputPrompt').textContent,
+                    executionCount: cell.model.executionCount,
+                    kernel: kernel?.status, connection: kernel?.connectionStatus,
+                };
             }""",
-            arg=index,
-            timeout=timeout * 1000,
+            index,
         )
 
     def run(self, index: int, timeout: float = 60.0) -> Locator:

@@ -6,6 +6,9 @@
  * when asked; an output names a session (then the list is asked for where a running cell cannot hold
  * up the answer); a message of the comm comes by. Whichever is first makes the comm's object in this
  * page; none is made for a session that the kernel does not have (an old output names those too).
+ *
+ * A kernel with subshells is asked on its control channel: an ipykernel 7 before 7.4 may never read what
+ * reaches its shell while it replies there, and that could be the user's first cell.
  */
 import type { Kernel, KernelMessage } from '@jupyterlab/services';
 import type { IDisposable } from '@lumino/disposable';
@@ -13,7 +16,7 @@ import { Signal, type ISignal } from '@lumino/signaling';
 import { isKernelMessage } from '../core/protocol';
 import { sessionOf } from '../core/session';
 import { CommTransport } from './comm_transport';
-import { controlRequest } from './subshell';
+import { controlRequest, hasSubshells } from './subshell';
 
 export const COMM_TARGET = 'logmesh_ipy';
 const COMM_PREFIX = 'logmesh-';
@@ -45,7 +48,7 @@ export class KernelLink implements IDisposable {
     kernel.connectionStatusChanged.connect(this.onConnection, this);
     kernel.disposed.connect(this.dispose, this);
     if (kernel.connectionStatus === 'connected') {
-      this.askShell();
+      this.ask();
     }
   }
 
@@ -66,7 +69,7 @@ export class KernelLink implements IDisposable {
     }
     this.expected.add(session);
     if (this.kernel.connectionStatus === 'connected') {
-      this.askControl();
+      this.askAtOnce();
     }
   }
 
@@ -127,23 +130,33 @@ export class KernelLink implements IDisposable {
         this.open(comm);
       }
     }
-    this.askShell();
+    this.ask();
     if (this.expected.size > 0) {
-      this.askControl();
+      this.askAtOnce();
     }
   }
 
-  private askShell(): void {
-    void this.kernel
-      .requestCommInfo({ target_name: COMM_TARGET })
-      .then(reply => this.learn(reply.content))
+  /** Asks for the list as soon as the kernel answers at all: when its cell has ended. */
+  private ask(): void {
+    void this.list()
+      .then(content => this.learn(content))
       .catch(() => undefined); // the connection has gone; the next one asks again
   }
 
-  private askControl(): void {
-    void controlRequest(this.kernel, 'comm_info_request', { target_name: COMM_TARGET })
+  private askAtOnce(): void {
+    void this.listByControl()
       .then(content => this.learn(content ?? {}))
       .catch(() => undefined);
+  }
+
+  private async list(): Promise<object> {
+    const { kernel } = this;
+    const content = hasSubshells(await kernel.info) ? await this.listByControl() : null;
+    return content ?? (await kernel.requestCommInfo({ target_name: COMM_TARGET })).content;
+  }
+
+  private listByControl(): Promise<object | null> {
+    return controlRequest(this.kernel, 'comm_info_request', { target_name: COMM_TARGET });
   }
 
   private learn(info: object): void {

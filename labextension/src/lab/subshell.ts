@@ -96,7 +96,8 @@ async function ownSubshell(kernel: Kernel.IKernelConnection): Promise<Shell> {
   };
 }
 
-function hasSubshells(info: object): boolean {
+/** Whether a kernel whose `kernel_info_reply` this is has them. */
+export function hasSubshells(info: object): boolean {
   const features = (info as { supported_features?: unknown }).supported_features;
   return Array.isArray(features) && features.includes(FEATURE);
 }

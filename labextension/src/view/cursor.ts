@@ -1,7 +1,13 @@
 /** The current row of a list, and the range of rows that is chosen with it. Both are kept by item id, so
- * they stay true when items come and go. */
+ * they stay true when items come, go, and become part of others. */
 import type { IQuery } from '../core/api';
 import { itemText } from './rows';
+
+/** The id of the item that had this one, or of what took its place; the same where it is gone. */
+export function presentId(query: IQuery, id: string): string {
+  const index = query.indexOf(id);
+  return index < 0 ? id : query.item(index).id;
+}
 
 export class Cursor {
   private id: string | null = null;
@@ -32,6 +38,12 @@ export class Cursor {
   set(id: string, extend = false): void {
     this.start = extend ? (this.start ?? this.id) : null;
     this.id = id;
+  }
+
+  /** Items have changed: the rows stay current and chosen where they have other ids now. */
+  follow(): void {
+    this.id = this.id === null ? null : presentId(this.query, this.id);
+    this.start = this.start === null ? null : presentId(this.query, this.start);
   }
 
   /** Where a step of `by` rows leads; without a current row it goes to `from` first. -1: nowhere. */

@@ -135,12 +135,14 @@ export class LogList {
     this.frame.request();
   }
 
-  /** Brings an item into view and makes it the current one. */
-  goTo(id: string, focus = false): void {
-    const index = this.options.query.indexOf(id);
+  /** Brings an item, or what took its place, into view and makes it the current one. */
+  goTo(wanted: string, focus = false): void {
+    const { query } = this.options;
+    const index = query.indexOf(wanted);
     if (index < 0) {
       return;
     }
+    const { id } = query.item(index);
     this.setFollowing(false);
     this.setCurrent(id);
     const top = this.heights.before(index);
@@ -193,6 +195,7 @@ export class LogList {
     this.styleOnce();
     if (this.moved) {
       this.moved = false;
+      this.cursor.follow();
       this.heights.reset(length, this.rowHeight);
       if (this.anchor) {
         const index = query.indexOf(this.anchor.id);

@@ -39,7 +39,7 @@ export function stamp(item: Item, values: GroupValues | null = null): string {
     case 'block':
       return `${item.count} ${ranksStamp(item.ranks)} ${item.lines.length} ${item.open} ${item.title}`;
     case 'skip':
-      return `${item.first} ${item.end} ${item.lines} ${item.errors} ${item.others} ${item.loading} ${item.known} ${item.groups.length}`;
+      return `${item.first} ${item.end} ${item.lines} ${item.errors} ${item.others} ${item.loading} ${item.known} ${saidStamp(item)}`;
     case 'group':
       return `${item.count} ${ranksStamp(item.ranks)} ${item.level} ${item.held} ${item.lastWall} ${item.differs} ${values?.version ?? ''} ${item.text}`;
     case 'window':
@@ -47,6 +47,14 @@ export function stamp(item: Item, values: GroupValues | null = null): string {
     case 'live':
       return `${item.source.rank} ${item.wall} ${item.text}`;
   }
+}
+
+/** Of what an opened skip says: a late template changes the text of its groups, and nothing else. */
+function saidStamp({ groups }: SkipItem): string {
+  return groups
+    .slice(0, UNFOLD_LINES)
+    .map(({ count, ranks, level, text }) => `${count} ${ranks} ${level} ${text}`)
+    .join('\n');
 }
 
 /** Of ascending ranks to which others come, and of which -1 may go. */

@@ -1,9 +1,10 @@
 /**
  * The rows of a list that are in the document. A row keeps its element while its item stays the same, so
- * selections and the focus survive.
+ * selections survive; the focus, and a click that has begun, also survive that the item becomes part of
+ * another.
  */
 import type { IQuery, Item } from '../core/api';
-import type { Cursor } from './cursor';
+import { type Cursor, presentId } from './cursor';
 import { element } from './dom';
 import { buildRow, type RowActions, type RowLook, stamp } from './rows';
 
@@ -44,30 +45,19 @@ export class RowWindow {
 
   /** Makes the rows those of the items `first` to `last` (exclusive). */
   show(first: number, last: number): void {
-    const keep = new Set<string>();
+    const items = Array.from({ length: last - first }, (_, at) => this.query.item(first + at));
+    this.drop(new Set(items.map(({ id }) => id)));
     let next = this.node.firstElementChild;
-    for (let index = first; index < last; index += 1) {
-      const item = this.query.item(index);
-      keep.add(item.id);
+    for (const [at, item] of items.entries()) {
       const before = this.shown.get(item.id)?.node;
-      const node = this.rowOf(item, index);
+      const node = this.rowOf(item, first + at);
       if (next !== null && next === before) {
         next = node;
       }
       if (node === next) {
         next = next.nextElementSibling;
       } else {
-        this.node.insertBefore(node, next);
-      }
-    }
-    for (const [id, shown] of this.shown) {
-      if (!keep.has(id)) {
-        if (shown.node.contains(document.activeElement)) {
-          this.blurred();
-        }
-        shown.node.remove();
-        this.shown.delete(id);
-        this.actions.dropValues(id);
+        this.move(node, next);
       }
     }
     this.mark();
@@ -106,6 +96,43 @@ export class RowWindow {
       shown.node.classList.toggle('lm-current', current);
       shown.node.classList.toggle('lm-chosen', chosen);
     }
+  }
+
+  /** Removes all rows but those of the items to keep. One that is in use becomes the row of the item that
+   * its own has become part of. */
+  private drop(keep: ReadonlySet<string>): void {
+    for (const [id, shown] of this.shown) {
+      if (keep.has(id)) {
+        continue;
+      }
+      this.shown.delete(id);
+      this.actions.dropValues(id);
+      const heir = this.isInUse(shown.node) ? presentId(this.query, id) : id;
+      if (keep.has(heir)) {
+        this.remove(this.shown.get(heir)?.node);
+        this.shown.set(heir, { ...shown, stamp: '' });
+      } else {
+        this.remove(shown.node);
+      }
+    }
+  }
+
+  private isInUse(row: Element): boolean {
+    return row === this.held || row.contains(document.activeElement);
+  }
+
+  private remove(row: Element | undefined): void {
+    if (row?.contains(document.activeElement)) {
+      this.blurred();
+    }
+    row?.remove();
+  }
+
+  /** Puts a row before another, or (null) at the end. */
+  private move(row: Element, before: Element | null): void {
+    const focused = row.contains(document.activeElement) ? (document.activeElement as HTMLElement) : null;
+    this.node.insertBefore(row, before);
+    focused?.focus({ preventScroll: true });
   }
 
   private rowOf(item: Item, index: number): HTMLElement {

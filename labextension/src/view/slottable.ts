@@ -3,10 +3,12 @@
  * other texts with their most frequent values.
  */
 import type { GroupItem, GroupValues, NumberValues, TextValues } from '../core/api';
+import { withoutSgr } from '../core/carriage';
 import { SlotKind } from '../core/protocol';
 import { nameRanks, parseRanks } from '../core/ranks';
 import { slotNames } from '../core/slots';
 import type { Shape } from '../core/templates';
+import { appendText } from './ansi';
 import { element } from './dom';
 import { count, lines, quantity } from './format';
 import { type RowActions, type RowLook, textButton } from './rowparts';
@@ -14,6 +16,10 @@ import { toText } from './sanitize';
 import { slotSign } from './template';
 
 const LONGEST_VALUE = 120;
+/** What is told of a value beyond these characters is that there is more. */
+const TOLD_CHARS = 1000;
+/** What is left of an escape sequence or a character where a value was cut within it. */
+const BROKEN_END = /(?:\x1b(?:\[[0-9;:]*)?|[\ud800-\udbff\ufffd])$/;
 
 /** Of a group with a template; `values` null: they are being computed. */
 export function slotTables(
@@ -94,7 +100,7 @@ function textRows(name: string, values: TextValues, look: RowLook, actions: RowA
     element(
       'tr',
       {},
-      element('td', {}, valueButton(value, actions)),
+      element('td', {}, valueButton(value, look, actions)),
       element('td', { class: 'lm-figure' }, count(times)),
       element('td', {}, ranksButton(ranks, look, actions))
     )
@@ -108,17 +114,27 @@ function textRows(name: string, values: TextValues, look: RowLook, actions: RowA
 }
 
 function head(kind: string, name: string, rows: number): HTMLElement {
-  const scope = rows > 1 ? 'rowgroup' : 'row';
-  return element('th', { scope, rowspan: rows > 1 ? rows : null }, slotSign(kind), toText(name));
+  return element('th', { scope: 'row', rowspan: rows > 1 ? rows : null }, slotSign(kind), toText(name));
 }
 
-function valueButton(value: string, actions: RowActions): HTMLElement {
-  if (value === '') {
+/** What lines with the value have in their text, which is searched without colours. */
+function searched(value: string): string {
+  return withoutSgr(beginning(value, TOLD_CHARS));
+}
+
+/** The first characters, without a broken one or a broken escape sequence at their end. */
+function beginning(value: string, length: number): string {
+  return value.slice(0, length).replace(BROKEN_END, '');
+}
+
+function valueButton(value: string, look: RowLook, actions: RowActions): HTMLElement {
+  const text = searched(value);
+  if (text === '') {
     return element('span', { class: 'lm-note' }, 'nothing');
   }
-  const text = toText(value);
-  const node = textButton(text.slice(0, LONGEST_VALUE), () => actions.showText(value));
-  node.title = `show only lines with ${text.slice(0, 400)}`;
+  const node = textButton('', () => actions.showText(text));
+  appendText(node, beginning(value, LONGEST_VALUE), { marked: look.marked, openFile: null });
+  node.title = `show only lines with ${toText(text).slice(0, 400)}`;
   return node;
 }
 

@@ -2,7 +2,7 @@
  * A template with its slots marked. A slot shows what is known of its values; for who can't see it, and
  * for the clipboard, it is `<#>` or `<*>`.
  */
-import type { GroupValues, SlotValues } from '../core/api';
+import type { GroupValues, NumberValues, SlotValues } from '../core/api';
 import { SlotKind } from '../core/protocol';
 import type { Shape } from '../core/templates';
 import { appendText, type TextOptions } from './ansi';
@@ -12,6 +12,8 @@ import { LONGEST_LINE } from './rowparts';
 import { toText } from './sanitize';
 
 const CHIP_DIGITS = 4;
+/** So many tell any two numbers apart. */
+const MOST_DIGITS = 17;
 const LONGEST_VALUE = 24;
 
 /** Appends a template to `parent`: its constant text as that of lines, its slots as chips. `partial`: the
@@ -67,8 +69,12 @@ function lookOf(kind: string): string {
 /** What a chip shows, and the same in words. */
 function summary(values: SlotValues): [string, string] {
   if (values.kind === SlotKind.number) {
-    const [min, max] = [quantity(values.min, CHIP_DIGITS), quantity(values.max, CHIP_DIGITS)];
-    return min === max ? [min, min] : [`${min}…${max}`, `${min} to ${max}`];
+    if (values.min === values.max) {
+      const only = quantity(values.min, CHIP_DIGITS);
+      return [only, only];
+    }
+    const [min, max] = ends(values);
+    return [`${min}…${max}`, `${min} to ${max}`];
   }
   const [only] = values.top;
   if (only !== undefined && values.distinct === 1 && !values.more) {
@@ -77,4 +83,15 @@ function summary(values: SlotValues): [string, string] {
   }
   const distinct = `${count(values.distinct)}${values.more ? '+' : ''} values`;
   return [distinct, distinct];
+}
+
+/** The least and the greatest, which differ, with as many digits as it takes to tell them apart. */
+function ends({ min, max }: NumberValues): [string, string] {
+  for (let digits = CHIP_DIGITS; digits <= MOST_DIGITS; digits += 1) {
+    const [least, most] = [quantity(min, digits), quantity(max, digits)];
+    if (least !== most) {
+      return [least, most];
+    }
+  }
+  return [String(min), String(max)];
 }

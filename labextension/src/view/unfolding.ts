@@ -3,6 +3,7 @@
  * not hold.
  */
 import type { GroupItem, GroupValues, IQuery, ISession, LineItem, SkipItem } from '../core/api';
+import { presentId } from './cursor';
 import type { RowActions, Unfolded } from './rows';
 
 /** What unfolding asks of the view. */
@@ -27,12 +28,14 @@ export class Unfolding implements RowActions {
     private readonly host: UnfoldingHost
   ) {}
 
+  /** A row that is held through a change asks with the id that its item had. */
   unfold(id: string, how: Unfolded | null): void {
+    const now = presentId(this.query, id);
     if (how) {
-      this.unfolded.set(id, how);
+      this.unfolded.set(now, how);
       this.host.stay();
     } else {
-      this.unfolded.delete(id);
+      this.unfolded.delete(now);
     }
     this.host.changed();
   }

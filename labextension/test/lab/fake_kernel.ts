@@ -44,6 +44,8 @@ export class FakeKernel {
   life = 'first';
   /** A cell runs: the main shell answers nothing. */
   blocked = false;
+  /** Its control channel answers nothing. */
+  deaf = false;
   private target: ((comm: FakeComm, message: unknown) => void) | null = null;
 
   get info(): Promise<object> {
@@ -72,6 +74,7 @@ export class FakeKernel {
   }
 
   requestCommInfo(): Promise<object> {
+    this.sent.push({ type: 'comm_info_request', channel: 'shell', subshell: null, content: {} });
     return this.blocked ? new Promise(() => undefined) : Promise.resolve({ content: this.commInfo() });
   }
 
@@ -87,7 +90,8 @@ export class FakeKernel {
       create_subshell_request: { subshell_id: 'subshell-of-page' },
       delete_subshell_request: {}
     };
-    return { done: Promise.resolve({ content: answers[message.header.msg_type] ?? {} }) };
+    const content = answers[message.header.msg_type] ?? {};
+    return { done: this.deaf ? new Promise(() => undefined) : Promise.resolve({ content }) };
   }
 
   /** The kernel opens a comm. */
@@ -111,6 +115,11 @@ export class FakeKernel {
 
   asKernel(): Kernel.IKernelConnection {
     return this as unknown as Kernel.IKernelConnection;
+  }
+
+  /** The channels on which its comms were asked for. */
+  askedOn(): string[] {
+    return this.sent.filter(({ type }) => type === 'comm_info_request').map(({ channel }) => channel);
   }
 
   /** The requests that went to a comm, with the subshell they went to. */

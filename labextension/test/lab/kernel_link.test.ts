@@ -67,6 +67,41 @@ test('a page that comes later finds the session in the list of comms', async () 
   expect(link.newest).toBe(id);
 });
 
+test('a kernel with subshells is asked on its control channel, where no cell can meet the answer', async () => {
+  await linked();
+  kernel.connect('connecting');
+  kernel.connect('connected');
+  await answered();
+  expect(kernel.askedOn()).toEqual(['control', 'control']);
+});
+
+test('a kernel without subshells, or whose control channel is silent, is asked on its shell', async () => {
+  kernel.listed = [commId];
+  kernel.features = [];
+  await linked();
+  expect(kernel.askedOn()).toEqual(['shell']);
+  expect(sessionOf(id).connected).toBe(true);
+  const silent = (kernel = new FakeKernel());
+  silent.listed = [`${commId}-2`];
+  silent.deaf = true;
+  await linked();
+  expect(silent.askedOn()).toEqual(['control']);
+  await vi.advanceTimersByTimeAsync(3000);
+  expect(silent.askedOn()).toEqual(['control', 'shell']);
+  expect(silent.comms.size).toBe(1);
+});
+
+test('nothing is asked before the kernel answers, and then at once', async () => {
+  let answer: (info: object) => void = () => undefined;
+  vi.spyOn(kernel, 'info', 'get').mockReturnValue(new Promise(resolve => (answer = resolve)));
+  kernel.listed = [commId];
+  const link = await linked();
+  expect(kernel.askedOn()).toEqual([]);
+  answer({ supported_features: kernel.features });
+  await answered();
+  expect(link.newest).toBe(id);
+});
+
 test('while a cell runs, an output leads to the session and the control channel to a subshell', async () => {
   kernel.blocked = true;
   kernel.listed = [commId];
@@ -86,12 +121,13 @@ test('while a cell runs, an output leads to the session and the control channel 
 
 test('an output of a session that the kernel does not have connects nothing', async () => {
   const link = await linked();
+  expect(kernel.askedOn()).toEqual(['control']);
   link.expect(id);
   link.expect(id);
   await answered();
   expect(sessionOf(id).connected).toBe(false);
   expect(kernel.comms.size).toBe(0);
-  expect(kernel.sent.filter(({ type }) => type === 'comm_info_request')).toHaveLength(1);
+  expect(kernel.askedOn()).toEqual(['control', 'control']);
 });
 
 test('a message of an unknown comm connects, once', async () => {

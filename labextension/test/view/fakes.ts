@@ -127,6 +127,8 @@ export class FakeQuery extends Emitter<QueryEvents> implements IQuery {
   readonly dispose = vi.fn();
   readonly values = vi.fn((): GroupValues | null => null);
   readonly dropValues = vi.fn<IQuery['dropValues']>();
+  /** By the ids of items that have become part of others: the ids of those. */
+  readonly became = new Map<string, string>();
 
   constructor(
     readonly session: ISession,
@@ -166,7 +168,18 @@ export class FakeQuery extends Emitter<QueryEvents> implements IQuery {
   }
 
   indexOf(id: string): number {
-    return this.items.findIndex(item => item.id === id);
+    const now = this.became.get(id) ?? id;
+    return this.items.findIndex(item => item.id === now);
+  }
+
+  /** Some items become one, in the place of the first. */
+  join(ids: readonly string[], into: Item): void {
+    this.items[this.indexOf(ids[0] ?? '')] = into;
+    for (const id of ids) {
+      this.became.set(id, into.id);
+    }
+    this.items = this.items.filter(({ id }) => !ids.includes(id));
+    this.emit('changed', undefined);
   }
 
   groupLines(): LineItem[] {

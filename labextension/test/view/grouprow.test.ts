@@ -84,6 +84,15 @@ it('chips show the range of numbers, and the value or how many there are', () =>
   expect([verb?.getAttribute('aria-label'), verb?.title]).toEqual(['text, 7 values', '7 values']);
 });
 
+it('chips show numbers as a range where they differ, however little', () => {
+  const shown = (min: number, max: number): (string | undefined)[] =>
+    chips(row(group(), values({ slots: [null, { ...TIMES, min, max }] }), false)).map(chip => chip.dataset['shown']).slice(1);
+  expect(shown(0.69311, 0.69314)).toEqual(['0.69311…0.69314']);
+  expect(shown(0.1 + 0.2, 0.3)).toEqual(['0.30000000000000004…0.3']);
+  expect(shown(123456.1, 123456.4)).toEqual(['123456.1…123456.4']);
+  expect(shown(65536, 65536)).toEqual(['65,536']);
+});
+
 it('chips say where they know some of the lines only', () => {
   const part = group({ count: 9000 });
   const shown = (known: GroupValues): (string | undefined)[] => chips(row(part, known, false)).map(chip => chip.dataset['shown']);
@@ -137,7 +146,8 @@ it('opened, it shows what the slots hold in tables with heads, then its lines', 
   ]);
   expect(open.querySelector('img')).toBeNull();
   expect([...open.querySelectorAll('thead th')].every(head => head.getAttribute('scope') === 'col')).toBe(true);
-  expect(open.querySelector('table[aria-label="Texts"] tbody th')?.getAttribute('rowspan')).toBe('6');
+  const named = open.querySelector('table[aria-label="Texts"] tbody th');
+  expect([named?.getAttribute('rowspan'), named?.getAttribute('scope')]).toEqual(['6', 'row']);
   expect(open.querySelector('.lm-values')?.nextElementSibling?.className).toBe('lm-chips');
   expect(open.querySelector('.lm-sub')?.textContent).toContain('request GET took 5 ms');
 });
@@ -168,6 +178,20 @@ it('a click on a rank or a value asks to see only these', () => {
   const value = [...open.querySelectorAll<HTMLButtonElement>('table button')].find(({ textContent }) => textContent.startsWith('<img'));
   value?.click();
   expect(actions.showText).toHaveBeenLastCalledWith(EVIL);
+});
+
+it('a value is shown in its colours, and asked for as the text that lines have', () => {
+  const long = 'y'.repeat(999);
+  const told = ['\x1b[32mOK\x1b[0m', `${long}z…`, `${long}\ufffd…`, `${long.slice(3)}\x1b[31…`, '\x1b[0m'];
+  const top = told.map((value, at) => ({ value, count: 9 - at, ranks: '0' }));
+  const open = row(group(), values({ slots: [{ ...VERBS, distinct: 5, top }, TIMES] }), true);
+  const buttons = [...open.querySelectorAll<HTMLButtonElement>('table[aria-label="Texts"] button[title*="lines with"]')];
+  expect(buttons[0]?.textContent).toBe('OK');
+  expect(buttons[0]?.querySelector('span')?.style.color).toBe('var(--lm-green)');
+  expect(buttons[0]?.title).toBe('show only lines with OK');
+  buttons.forEach(button => button.click());
+  expect(actions.showText.mock.calls.map(([text]) => text)).toEqual(['OK', `${long}z`, long, long.slice(3)]);
+  expect(cells(open, 'Texts')[5]).toEqual(['nothing', '5', '[0]']);
 });
 
 it('the constant text of a template is as inert as that of lines, and may be coloured', () => {

@@ -181,6 +181,74 @@ it('arrow keys move, Shift chooses, and what is chosen is text', () => {
   expect(list.following).toBe(true);
 });
 
+/** The text of what has the focus, where that is a row or in one. */
+function focusedText(): string | undefined {
+  return document.activeElement?.closest('.lm-row')?.querySelector('.lm-body')?.textContent;
+}
+
+/** The texts of the rows that are marked as the current one and can be tabbed to. */
+function currentTexts(): (string | undefined)[] {
+  return [...list.node.querySelectorAll('.lm-row.lm-current[tabindex="0"]')].map(row => row.querySelector('.lm-body')?.textContent);
+}
+
+it('the current row stays so, with the focus, when its item becomes part of another', () => {
+  list.node.focus();
+  press('Home');
+  press('ArrowDown');
+  press('ArrowDown');
+  press('ArrowDown');
+  query.join(['row 1', 'row 3'], line(5000, 'both'));
+  frame();
+  expect([currentTexts(), focusedText()]).toEqual([['both'], 'both']);
+  query.join(['row 5000'], line(5001, 'named anew'));
+  frame();
+  expect([currentTexts(), focusedText()]).toEqual([['named anew'], 'named anew']);
+  press('ArrowDown');
+  expect([currentTexts(), focusedText()]).toEqual([['text 2'], 'text 2']);
+});
+
+it('chosen rows stay so when their items become part of others', () => {
+  list.node.focus();
+  press('Home');
+  press('ArrowDown', { shiftKey: true });
+  press('ArrowDown', { shiftKey: true });
+  query.join(['row 0'], line(5000, 'first'));
+  query.join(['row 2', 'row 3'], line(5001, 'last'));
+  frame();
+  query.became.clear();
+  expect(list.selection()).toBe('[0] first\n[1] text 1\n[1] last');
+});
+
+it('goes to what took the place of an item', () => {
+  query.join(['row 300', 'row 301'], line(5000, 'both'));
+  list.goTo('row 301', true);
+  expect([currentTexts(), focusedText()]).toEqual([['both'], 'both']);
+});
+
+it('keeps a row that is being clicked when its item becomes part of another', () => {
+  const node = list.node.querySelector('.lm-row:last-child');
+  node?.querySelector('.lm-body')?.dispatchEvent(new Event('pointerdown', { bubbles: true }));
+  query.join(['row 998', 'row 999'], line(5000, 'both'));
+  frame();
+  expect(list.node.querySelector('.lm-row:last-child')).toBe(node);
+  document.dispatchEvent(new Event('pointerup'));
+  frame();
+  expect(texts().slice(-2)).toEqual(['text 997', 'both']);
+});
+
+it('moves no row, which would lose its focus, when rows before it go', () => {
+  list.node.focus();
+  press('Home');
+  for (let step = 0; step < 9; step += 1) {
+    press('ArrowDown');
+  }
+  const blurred = vi.fn();
+  list.node.addEventListener('focusout', blurred);
+  scrollTo(9 * ROW);
+  expect(texts()[0]).toBe('text 1');
+  expect([focusedText(), blurred.mock.calls.length]).toEqual(['text 9', 0]);
+});
+
 it('keeps the focus when the focused row goes out of sight', () => {
   list.node.focus();
   press('Home');

@@ -273,11 +273,23 @@ it('asks for values of groups that are in sight, of the store where they are ope
 it('a group stays open when it becomes part of another', () => {
   grouped();
   unfold();
-  vi.spyOn(query, 'indexOf').mockReturnValue(0);
-  query.items[0] = { ...GROUP, id: 'g2', count: 20 };
-  query.emit('changed', undefined);
+  query.join(['g1'], { ...GROUP, id: 'g2', count: 20 });
   vi.advanceTimersByTime(50);
   expect(view.node.querySelector('.lm-fold')?.getAttribute('aria-expanded')).toBe('true');
+});
+
+it('a click opens a group that becomes part of another between press and release', () => {
+  grouped();
+  const fold = view.node.querySelector<HTMLButtonElement>('.lm-fold');
+  fold?.dispatchEvent(new Event('pointerdown', { bubbles: true }));
+  query.join(['g1'], { ...GROUP, id: 'g2', count: 20 });
+  vi.advanceTimersByTime(50);
+  document.dispatchEvent(new Event('pointerup'));
+  expect(view.node.contains(fold)).toBe(true);
+  fold?.click();
+  vi.advanceTimersByTime(50);
+  expect(view.node.querySelector('.lm-fold')?.getAttribute('aria-expanded')).toBe('true');
+  expect(view.node.querySelector('.lm-times')?.textContent).toBe('20×');
 });
 
 it('names ranks shorter as soon as it knows which there are', () => {

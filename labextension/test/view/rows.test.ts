@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { expect, it, vi } from 'vitest';
-import type { BlockItem, GroupItem, Item, LiveItem, SkipItem } from '../../src/core/api';
+import type { BlockItem, GroupItem, Item, LiveItem, SkipItem, SkippedGroup } from '../../src/core/api';
 import { buildRow, itemText, type RowActions, type RowLook, stamp } from '../../src/view/rows';
 import { line, source } from './fakes';
 
@@ -107,6 +107,15 @@ it('a row is built again when what it shows changes, and only then', () => {
 it('a row is built again when its text is redrawn in the same length', () => {
   expect(stamp(line(1, '| 10% |'))).not.toBe(stamp(line(1, '| 20% |')));
   expect(stamp({ ...group, text: 'stop <#>' })).not.toBe(stamp(group));
+});
+
+it('a skip is built again when a late template, or more of the same, changes what it says', () => {
+  const said = (change: Partial<SkippedGroup>): string =>
+    stamp({ ...skip, groups: skip.groups.map(each => ({ ...each, ...change })) });
+  expect(said({})).toBe(stamp(skip));
+  for (const change of [{ text: 'lost <*>' }, { count: 18_201 }, { level: 50 }, { ranks: '0-8' }]) {
+    expect(said(change)).not.toBe(stamp(skip));
+  }
 });
 
 it('a row is built again when the source of its lines is learnt', () => {
