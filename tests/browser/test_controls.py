@@ -9,7 +9,7 @@ from typing import Iterator, List
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from tests.browser.conftest import Notebook, Server, screenshots
+from tests.browser.conftest import Notebook, Server, screenshots, show_controls
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -74,17 +74,6 @@ def rows(view: Locator) -> Locator:
     return view.locator(".lm-row")
 
 
-def controls(view: Locator) -> Locator:
-    """The view with its controls shown."""
-    view.evaluate("node => node.scrollIntoView({ block: 'center' })")
-    bar = view.locator(".lm-bar")
-    if not bar.is_visible():
-        view.hover()
-        view.get_by_role("button", name="Controls", exact=True).click()
-    expect(bar).to_be_visible()
-    return view
-
-
 def texts(view: Locator) -> List[str]:
     return [text.strip() for text in rows(view).locator(".lm-body").all_inner_texts()]
 
@@ -141,7 +130,7 @@ def test_a_progress_bar_is_one_row_of_each_rank(notebook: Notebook) -> None:
 
 
 def test_level_filters_and_sets_the_mesh_s_level(notebook: Notebook) -> None:
-    view = controls(notebook.view(LEVELS))
+    view = show_controls(notebook.view(LEVELS))
     level = view.get_by_role("combobox", name="Level")
     level.select_option("30")
     expect(rows(view)).to_have_count(8)
@@ -158,7 +147,7 @@ def test_level_filters_and_sets_the_mesh_s_level(notebook: Notebook) -> None:
 
 
 def test_the_mode_shown_is_the_mesh_s_also_when_the_magic_sets_it(notebook: Notebook) -> None:
-    view = controls(notebook.view(MANY))
+    view = show_controls(notebook.view(MANY))
     window = view.get_by_role("checkbox", name="Aggregate lines in windows")
     expect(window).not_to_be_checked()
     notebook.run(MODE)
@@ -175,7 +164,7 @@ def test_the_mode_shown_is_the_mesh_s_also_when_the_magic_sets_it(notebook: Note
 
 
 def test_stream_and_flush(notebook: Notebook) -> None:
-    view = controls(notebook.view(MANY))
+    view = show_controls(notebook.view(MANY))
     stream = view.get_by_role("button", name="Stream", exact=True)
     stream.click()
     expect(stream).to_have_attribute("aria-pressed", "false")
@@ -188,7 +177,7 @@ def test_stream_and_flush(notebook: Notebook) -> None:
 
 
 def test_groups_open_to_their_lines_per_rank(notebook: Notebook) -> None:
-    view = controls(notebook.view(MANY))
+    view = show_controls(notebook.view(MANY))
     clear(view)
     view.get_by_role("button", name="Grouped").click()
     expect(rows(view)).to_have_count(2)
@@ -211,7 +200,7 @@ def clear(view: Locator) -> None:
 
 
 def test_ranks_streams_and_text_filter(notebook: Notebook) -> None:
-    view = controls(notebook.view(LEVELS))
+    view = show_controls(notebook.view(LEVELS))
     clear(view)
     ranks = view.get_by_role("textbox", name="Ranks to show")
     ranks.fill("0-1,3")
@@ -244,7 +233,7 @@ def test_ranks_streams_and_text_filter(notebook: Notebook) -> None:
 
 
 def test_find_steps_through_what_matches_and_counts_it(notebook: Notebook) -> None:
-    view = controls(notebook.view(MANY))
+    view = show_controls(notebook.view(MANY))
     clear(view)
     search = view.get_by_role("searchbox", name="Search text")
     search.fill("step 77 ")
@@ -263,7 +252,7 @@ def test_find_steps_through_what_matches_and_counts_it(notebook: Notebook) -> No
 
 
 def test_follow_pauses_on_scroll_and_jumps_to_the_end(notebook: Notebook) -> None:
-    view = controls(notebook.view(MANY))
+    view = show_controls(notebook.view(MANY))
     follow = view.get_by_role("button", name="Follow the end")
     if follow.get_attribute("aria-pressed") == "false":
         follow.click()
@@ -278,7 +267,7 @@ def test_follow_pauses_on_scroll_and_jumps_to_the_end(notebook: Notebook) -> Non
 
 
 def test_wrap_and_time(notebook: Notebook) -> None:
-    view = controls(notebook.view(LEVELS))
+    view = show_controls(notebook.view(LEVELS))
     wrap = view.get_by_role("button", name="Wrap long lines")
     before = wrap.get_attribute("aria-pressed")
     wrap.click()
@@ -291,7 +280,7 @@ def test_wrap_and_time(notebook: Notebook) -> None:
 
 
 def test_copy_and_downloads(notebook: Notebook) -> None:
-    view = controls(notebook.view(LEVELS))
+    view = show_controls(notebook.view(LEVELS))
     clear(view)
     view.get_by_role("textbox", name="Ranks to show").fill("1")
     expect(rows(view)).to_have_count(5)
@@ -329,7 +318,7 @@ def test_copy_and_downloads(notebook: Notebook) -> None:
 
 
 def test_the_histogram_zooms_in_time(notebook: Notebook) -> None:
-    view = controls(notebook.view(MANY))
+    view = show_controls(notebook.view(MANY))
     clear(view)
     canvas = view.locator(".lm-histogram canvas")
     expect(canvas).to_be_visible()
@@ -352,7 +341,7 @@ def test_the_histogram_zooms_in_time(notebook: Notebook) -> None:
 
 
 def test_the_proc_strip_tells_states_and_filters(notebook: Notebook) -> None:
-    view = controls(notebook.view(LEVELS))
+    view = show_controls(notebook.view(LEVELS))
     clear(view)
     strip = view.get_by_role("group", name="Ranks", exact=True)
     if not strip.is_visible():
@@ -372,7 +361,7 @@ def test_the_proc_strip_tells_states_and_filters(notebook: Notebook) -> None:
 
 
 def test_keys_are_listed_and_typing_does_not_reach_the_notebook(notebook: Notebook) -> None:
-    view = controls(notebook.view(MANY))
+    view = show_controls(notebook.view(MANY))
     before = notebook.page.locator(".jp-Notebook .jp-Cell").count()
     log = view.get_by_role("log")
     log.focus()
