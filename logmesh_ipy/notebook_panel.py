@@ -75,6 +75,7 @@ class NotebookPanel:
         self._session = session
         self._instance = instance
         self._mesh: Optional[ProcMesh] = None
+        self._mode_cell = instance.store.cell
         self.panel = Panel(instance.store, self.id, self, first_row)
         self._kernel = kernel
         self._raw = RawPort(self._kernel, self.id, self.panel.heard)
@@ -89,6 +90,11 @@ class NotebookPanel:
     def set_mesh(self, mesh: ProcMesh) -> None:
         """The mesh is up."""
         self._mesh = mesh
+        self.panel.changed()
+
+    def mode_changed(self) -> None:
+        """The mode is another from the current cell on."""
+        self._mode_cell = self._instance.store.cell
         self.panel.changed()
 
     def bundle(self, cell: Optional[int]) -> Dict[str, Any]:
@@ -144,7 +150,7 @@ class NotebookPanel:
             "host": self._instance.hostname,
             "mode": mode,
             "atOnce": hears_at_once(self._kernel),
-            "cell": self._instance.store.cell,
+            "cell": self._mode_cell,
             "busy": session.cell_running,
             "trouble": self._instance.store.trouble,
         }

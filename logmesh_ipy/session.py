@@ -355,7 +355,7 @@ class NotebookSession:
             window = client.aggregate_window_sec if streams else None
         client.set_mode(instance, streams, window, level)
         if self._panel is not None:
-            self._panel.panel.changed()
+            self._panel.mode_changed()
 
     def mode_text(self) -> str:
         """The mode in force, in a line."""

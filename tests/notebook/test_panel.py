@@ -116,6 +116,24 @@ def test_the_snapshot_is_renewed_at_once_where_nobody_listens(
         assert len(set(snapshots)) > 8
 
 
+def test_the_mode_is_told_with_the_cell_from_which_on_it_holds(kernels: KernelMaker) -> None:
+    """Whenever a page hears of it: cells that were run at once have gone on meanwhile."""
+    browser = start(kernels)
+    for words, window in (("--window 3", 3.0), ("--window none", None)):
+        last = browser.kernel.send(f"%logmesh set_mode {words}\nprint('set')")
+        for number in range(5):
+            last = browser.kernel.send(f"%%logmesh run\nprint('after', {number})")
+        browser.kernel.finish(last)
+        browser.until(lambda page, window=window: page.state["mode"]["window"] == window)
+        shown = [
+            cell.displays[0]["application/vnd.logmesh.cell+json"]["cell"]
+            for cell in browser.kernel.notebook().values()
+            if cell.displays
+        ][-5:]
+        assert shown == list(range(shown[0], shown[0] + 5))
+        assert browser.state["cell"] == shown[0] - 1
+
+
 def test_a_storm_is_told_within_the_bounds_and_can_be_paged_in(kernels: KernelMaker) -> None:
     browser = start(kernels)
     settle(browser)

@@ -138,8 +138,9 @@ export interface StateMessage extends Numbered {
   firstRow?: number;
   /** `[cell, text, complete]` of the last receipt of each cell; only in answer to `hello`. */
   receipts?: [number, string, boolean][];
-  /** The cell that runs now or ran last, and whether it runs. */
+  /** The mode holds from this cell on: that in which it was set. */
   cell: number;
+  /** Whether a cell runs. */
   busy: boolean;
   /** A warning to show ("the log store cannot spill to disk"); empty: none. */
   trouble: string;
