@@ -15,6 +15,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .client import LoggingMeshClient
+    from .crashed_sessions import reopen, saved_sessions
     from .errors import CommandError, MeshError, OptionError, SpawnError
     from .extension import load_ipython_extension, unload_ipython_extension
     from .instance import context
@@ -36,6 +37,8 @@ __all__ = [
     "__version__",
     "context",
     "load_ipython_extension",
+    "reopen",
+    "saved_sessions",
     "this_host",
     "unload_ipython_extension",
 ]
@@ -53,6 +56,8 @@ _HOMES = {
     "SpawnError": "errors",
     "context": "instance",
     "load_ipython_extension": "extension",
+    "reopen": "crashed_sessions",
+    "saved_sessions": "crashed_sessions",
     "this_host": "mesh",
     "unload_ipython_extension": "extension",
 }

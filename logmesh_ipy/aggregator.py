@@ -140,7 +140,8 @@ class _Window:
         if begin:
             lines = data.split(b"\n")
             self._meet(chunks, groups, begin, ids, lines)
-        rank, wall = first.info.rank, last.wall
+        walls = [chunk.wall for chunk in chunks]
+        rank, earliest, latest = first.info.rank, min(walls), max(walls)
         end_row = last.first_row + last.count
         equal: Set[int] = set()
         for number, count in counts.items():
@@ -151,14 +152,14 @@ class _Window:
             group.count += count
             group.ranks.add(rank)
             group.end_row = max(group.end_row, end_row)
-            group.last_wall = max(group.last_wall, wall)
+            group.last_wall = max(group.last_wall, latest)
             if not group.differs:
                 equal.add(number)
         if equal:
             _mark_differing(groups, equal, ids, lines or data.split(b"\n"))
         self.lines += len(ids)
-        self.first_wall = min(self.first_wall, first.wall)
-        self.last_wall = max(self.last_wall, wall)
+        self.first_wall = min(self.first_wall, earliest)
+        self.last_wall = max(self.last_wall, latest)
 
     def _meet(
         self,
@@ -294,7 +295,7 @@ def _joined(chunks: Sequence[Chunk]) -> List[List[Chunk]]:
         if (
             some is None
             or size + len(chunk.data) > _JOINED_BYTES
-            or chunk.wall - some[0].wall > _JOINED_SEC
+            or chunk.mono - some[0].mono > _JOINED_SEC
         ):
             some, size = [], 0
             found.append(some)

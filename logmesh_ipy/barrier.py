@@ -3,7 +3,8 @@
 Client (:class:`FlushLedger`). A version opens with the set of procs it waits for. A proc leaves
 the set by name: by its ack, by being settled (it has exited and its last byte is stored), or by
 the version's deadline, which makes it late. A version is complete when its set is empty. A late
-proc is not waited for by later versions until it answers anything.
+proc is asked by later versions, since what it was asked before may be lost, but not waited for
+until it answers anything.
 
     waiting --ack--> acked        waiting --exited and stored--> exited
     waiting --deadline--> late --any ack--> not late for the versions to come
@@ -71,13 +72,14 @@ class FlushLedger:
         self._versions[version] = _Version(
             now, None if timeout_sec is None else now + timeout_sec, waiting, settled, late
         )
-        for proc in waiting:
+        for proc in waiting | late:
             self._last_asked[proc] = version
         return version
 
     def to_ask(self, version: int) -> Tuple[int, ...]:
-        """The procs that must be sent ``ForceSyncFlush(version)``."""
-        return tuple(sorted(self._versions[version].waiting))
+        """The procs that must be sent ``ForceSyncFlush(version)``, late ones too."""
+        asked = self._versions[version]
+        return tuple(sorted(asked.waiting | asked.late))
 
     def to_ask_again(self, proc: int) -> Tuple[int, ...]:
         """Versions to send to a forwarder that has just attached: its earlier markers are lost."""
@@ -109,6 +111,16 @@ class FlushLedger:
             if proc in version.waiting:
                 version.waiting.discard(proc)
                 version.answered.add(proc)
+
+    def forget(self, proc: int) -> bool:
+        """No barrier will be asked about a settled proc again. False: an open one still tells."""
+        if any(proc in v.waiting | v.answered | v.late for v in self._versions.values()):
+            return False
+        self._exited.discard(proc)
+        self._settled.discard(proc)
+        self._late.discard(proc)
+        self._last_asked.pop(proc, None)
+        return True
 
     def expire(self, now: float) -> None:
         """Name as late whoever misses the deadline of an open version."""

@@ -2,9 +2,10 @@
 
 It reads its configuration (one ``Call`` frame, method ``configure``) from standard input, so
 that no secret stands in its arguments, dials the client, and answers the client's calls:
-``spawn``, ``signal``, ``stop``, ``peek``, ``status``. It tells ``exited`` for each proc that
-ends. Its life hangs on that connection: when it goes, all procs are killed with everything
-below them, and the session's directory is removed.
+``spawn``, ``signal``, ``end``, ``stop``, ``peek``, ``status``. It tells ``exited`` for each proc
+that ends. Its life hangs on the client's: when that process ends, or cannot be reached for longer
+than ``RECONNECT_SEC``, all procs are killed with everything below them, and the session's
+directory is removed. A connection that only breaks is made again, and nothing of it is lost.
 """
 
 from __future__ import annotations
@@ -12,25 +13,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import queue
 import shutil
 import signal
 import socket
 import sys
-import threading
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Optional
+from typing import Any, Deque, Dict, List, Optional
 
 from . import procs
-from .channel import Connection, dial, is_served
 from .config import HostOptions
-from .errors import LogMeshError
+from .errors import HandshakeError, LogMeshError
 from .file_appender import check_directory
 from .forkserver import ForkServer, ForkServerLostError
-from .handshake import Role
+from .handshake import Role, Token
 from .managed_proc import ManagedProc
 from .model import BOOTSTRAP_LOG_CHANNEL, STREAMS, OutputTarget
-from .rpc import Responder, read_config
+from .procs import signal_process, terminate
+from .redaction import Rules
+from .redaction_rules import rules_for
+from .rpc import RECONNECT_SEC, Responder, read_config
+from .runtime_directory import discard, hold
+from .sockets import is_served
+from .tee import Tee
 from .uplink import Uplink
 from .wire import Call, encode
 
@@ -39,7 +43,6 @@ __all__ = ["BootstrapProcManager", "main"]
 _STARTING_TICK_SEC = 0.005
 _TICK_SEC = 0.1
 _STARTING_SEC = 10.0
-_TEE_BYTES = 4 << 20
 _LAST_SEC = 0.5
 _KEPT_COMMANDS = 256
 _FORK_SERVER_SEC = 30.0
@@ -50,53 +53,6 @@ _FILES_PER_COMMAND = 10
 """Its pipes, and its forwarder, which is here: three connections with both ends, two sockets."""
 
 
-class _Tee:
-    """Writes to one of the bootstrap's own fds in a thread, so that a full one blocks nobody."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._queue: queue.SimpleQueue[Optional[bytes]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._waiting = 0
-        self.dropped_bytes = 0
-        self._thread = threading.Thread(target=self._write, name=f"tee-{fd}", daemon=True)
-        self._thread.start()
-
-    @property
-    def warning(self) -> Optional[str]:
-        """How much could not be written, if any."""
-        dropped = self.dropped_bytes
-        return f"tee to fd {self._fd}: {dropped:,} bytes not written" if dropped else None
-
-    def __call__(self, data: bytes) -> None:
-        with self._lock:
-            if self._waiting + len(data) > _TEE_BYTES:
-                self.dropped_bytes += len(data)
-                return
-            self._waiting += len(data)
-        self._queue.put(data)
-
-    def close(self) -> None:
-        """Write what waits, for a moment at most."""
-        self._queue.put(None)
-        self._thread.join(_LAST_SEC)
-
-    def _write(self) -> None:
-        while True:
-            data = self._queue.get()
-            if data is None:
-                return
-            view = memoryview(data)
-            try:
-                while view:
-                    view = view[os.write(self._fd, view) :]
-            except OSError:
-                pass
-            with self._lock:
-                self.dropped_bytes += len(view)
-                self._waiting -= len(data)
-
-
 class BootstrapProcManager:
     """All procs of one host. Lives on the main thread's loop of its process."""
 
@@ -104,7 +60,8 @@ class BootstrapProcManager:
         self._directory: str = config["directory"]
         self._session_directory: str = config["session_directory"]
         self._uplink_address: str = config["uplink"]
-        self._token: bytes = config["token"]
+        self._token = Token(config["token"])
+        self._certificate: Optional[str] = config.get("certificate")
         self._session: str = config["session"]
         self._name: str = config["name"]
         self._options = HostOptions.from_map(config["options"])
@@ -118,17 +75,26 @@ class BootstrapProcManager:
         self._started_at = 0.0
         self._max_files = 0
         self._beats = 0.0
-        self._responder: Optional[Responder] = None
+        self._patience_sec: Optional[float] = config["patience_sec"]
+        self._refused: Optional[HandshakeError] = None
+        self._alone_since: Optional[float] = None
+        self._responder = Responder(
+            {
+                "spawn": self.spawn, "signal": self.signal, "end": self.end, "stop": self.stop,
+                "peek": self.peek, "status": self.status,
+            }
+        )  # fmt: skip
         self._parent: Optional[int] = config.get("parent")
         self._fork_server: Optional[ForkServer] = None
-        self._tees: Dict[OutputTarget, _Tee] = (
-            {target: _Tee(int(target)) for target in STREAMS} if self._options.tee else {}
+        self._tees: Dict[OutputTarget, Tee] = (
+            {target: Tee(int(target)) for target in STREAMS} if self._options.tee else {}
         )
 
     async def run(self) -> None:
         """Serve until the client goes or says stop; then leave nothing behind."""
         loop = asyncio.get_running_loop()
         procs.become_subreaper()
+        hold(self._session_directory)  # until this process ends
         self._max_files = procs.raise_file_limit()
         if self._options.files:
             check_directory(self._options.files)
@@ -137,16 +103,27 @@ class BootstrapProcManager:
             loop.add_signal_handler(number, self._orphaned)
         ticker = loop.create_task(self._tick())
         watch = procs.watch_process(self._parent, self._orphaned) if self._parent else None
+        control = Uplink(
+            self._uplink_address, self._token, Role.BOOTSTRAP, self._name,
+            on_frame=self._responder.receive, on_up=lambda: self._connected(control),
+            on_down=self._disconnected, certificate=self._certificate,
+            patience_sec=self._patience_sec,
+        )  # fmt: skip
+        self._alone_since = loop.time()
+        control.start()
         try:
-            await dial(self._uplink_address, self, self._token, Role.BOOTSTRAP, self._name)
             await self._stopping.wait()
+            if self._refused is not None:
+                raise self._refused
         finally:
+            control.close()
             ticker.cancel()
             self._reaper.stop()
             procs.kill_descendants(os.getpid())
             if watch is not None:
                 watch()
             for managed in self._procs.values():
+                managed.read_to_end()
                 managed.close()
             for tee in self._tees.values():
                 tee.close()
@@ -154,21 +131,27 @@ class BootstrapProcManager:
                 self._fork_server.close()
             shutil.rmtree(self._directory, ignore_errors=True)
             if self._orphan and await self._kernel_ended():
-                shutil.rmtree(self._session_directory, ignore_errors=True)
+                discard(self._session_directory)
 
-    def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
-        """Handler protocol of the control connection."""
-        if self._responder is None:
-            methods: Dict[str, Callable[..., Any]] = {
-                "spawn": self.spawn, "signal": self.signal, "stop": self.stop,
-                "peek": self.peek, "status": self.status,
-            }  # fmt: skip
-            self._responder = Responder(connection, methods)
-        self._responder.receive(kind, body)
+    def _connected(self, control: Uplink) -> None:
+        self._alone_since = None
+        self._responder.connected(control)
 
-    def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
-        """Handler protocol: the kernel is gone."""
-        self._orphaned()
+    def _disconnected(self, error: Optional[Exception]) -> None:
+        """The control connection broke: the kernel has ended, or is dialled again for a while."""
+        self._responder.disconnected()
+        self._alone_since = asyncio.get_running_loop().time()
+        if isinstance(error, HandshakeError):
+            self._refused = error
+            self._orphaned()
+
+    def _is_alone(self, now: float) -> bool:
+        """Whether the kernel has ended, or has not been reached for so long that it may have."""
+        if self._alone_since is None:
+            return False
+        if self._parent is not None and not procs.is_running(self._parent):
+            return True
+        return now - self._alone_since > RECONNECT_SEC
 
     def _orphaned(self) -> None:
         """Nobody will tell this host to stop: end all, and remove what the kernel left too."""
@@ -217,7 +200,10 @@ class BootstrapProcManager:
             try:
                 managed = await self._spawn(spec, environ, cwd, argv, forks=forks)
             except (OSError, ValueError) as error:
-                failed[str(spec["proc"])] = _words(error, argv, cwd)
+                words = _words(error, argv, cwd)
+                failed[str(spec["proc"])] = self._rules({**os.environ, **environ}).redact_text(
+                    words
+                )
             else:
                 started[str(spec["proc"])] = managed.pid
         return {"started": started, "failed": failed}
@@ -253,11 +239,16 @@ class BootstrapProcManager:
             child_environ[BOOTSTRAP_LOG_CHANNEL] = address
             config = {
                 "proc": proc, "rank": spec["rank"], "uplink": self._uplink_address,
-                "token": self._token, "level": spec.get("level"),
+                "token": self._token, "certificate": self._certificate,
+                "level": spec.get("level"),
+                "patience_sec": self._patience_sec,
+                "redact": self._options.redact,
+                "redact_environment": self._options.redact_environment,
             }  # fmt: skip
             spawned = await self._start_proc(config, child_environ, cwd, forks=forks)
         else:
             child_environ.pop(BOOTSTRAP_LOG_CHANNEL, None)
+            child_environ[procs.COMMAND_VARIABLE] = self._mark(proc)
             spawned = procs.spawn(argv, child_environ, cwd)
         managed = ManagedProc(
             spawned,
@@ -270,6 +261,7 @@ class BootstrapProcManager:
             spool_directory=self._directory,
             make_uplink=self._make_uplink,
             tees=self._tees,
+            rules=self._rules(child_environ),
             on_finished=self._finished,
         )
         self._procs[proc] = managed
@@ -298,11 +290,18 @@ class BootstrapProcManager:
         return procs.spawn(argv, environ, cwd, encode(Call(n=0, method="configure", args=config)))
 
     def signal(self, procs: List[int], number: int, group: bool = True) -> List[int]:
-        """Send a signal to procs (with their process groups); gives who was reached."""
+        """Send a signal to procs (with their process groups); gives who was reached.
+
+        A command that has ended is reached in what it has started.
+        """
         reached = []
+        ended = []
         for proc in procs:
             managed = self._procs.get(proc)
-            if managed is None or not managed.alive:
+            if managed is None:
+                continue
+            if not managed.alive:
+                ended.append(proc)
                 continue
             try:
                 if group:
@@ -312,7 +311,21 @@ class BootstrapProcManager:
             except ProcessLookupError:
                 continue
             reached.append(proc)
+        for proc, pids in self._families(ended).items():
+            if sum(signal_process(pid, number) for pid in pids):
+                reached.append(proc)
         return reached
+
+    async def end(self, procs: List[int], grace_sec: float) -> int:
+        """SIGTERM to commands and all that they have started; SIGKILL to what outlives the grace.
+
+        Returns when nothing of them is left; gives how many had to be killed.
+        """
+
+        def left() -> List[int]:
+            return [pid for pids in self._families(procs).values() for pid in pids]
+
+        return await terminate(left, grace_sec)
 
     async def stop(self, grace_sec: float) -> Dict[str, int]:
         """SIGTERM, after the grace SIGKILL to whoever is left, then end this program."""
@@ -364,6 +377,7 @@ class BootstrapProcManager:
                         "dropped_lines": sender.queue.dropped_lines,
                         "unacked_bytes": sender.queue.unacked()[1],
                         "spilled_bytes": sender.queue.unacked()[1] - sender.queue.memory_bytes,
+                        "redacted": managed.redacted(target),
                     }
                     for target, sender in managed.senders.items()
                 },
@@ -374,25 +388,50 @@ class BootstrapProcManager:
         }
 
     def _warnings(self, managed: ManagedProc) -> List[str]:
-        found = [file.warning for file in managed.files.values()]
+        found: List[Optional[str]] = [*managed.disk_warnings]
         found += [tee.warning for tee in self._tees.values()]
+        found.append(managed.rules.warning)
         return [warning for warning in found if warning]
 
     # --- inside -------------------------------------------------------------------------------
+
+    def _rules(self, environ: Dict[str, str]) -> Rules:
+        """What to redact of a process that has this environment."""
+        environs = [environ] if self._options.redact_environment else []
+        return rules_for(self._options.redact, *environs)
+
+    def _mark(self, proc: int) -> str:
+        return f"{self._session}/{proc}"
+
+    def _families(self, sources: List[int]) -> Dict[int, List[int]]:
+        """The living processes of commands, by source; procs have none here."""
+        commands = [
+            managed
+            for managed in (self._procs.get(source) for source in sources)
+            if managed is not None and managed.is_command
+        ]
+        if not commands:
+            return {}
+        found = procs.families(
+            [procs.Leader(one.pid, self._mark(one.proc), one.alive) for one in commands]
+        )
+        return {one.proc: found[self._mark(one.proc)] for one in commands}
 
     def _address(self, name: str) -> str:
         return f"unix:{self._directory}/{name}.sock"
 
     def _make_uplink(self, name: str, **callbacks: Any) -> Uplink:
-        return Uplink(self._uplink_address, self._token, Role.FORWARDER, name, **callbacks)
+        return Uplink(
+            self._uplink_address, self._token, Role.FORWARDER, name,
+            certificate=self._certificate, patience_sec=self._patience_sec, **callbacks,
+        )  # fmt: skip
 
     def _exited(self, pid: int, code: int) -> None:
         managed = self._by_pid.pop(pid, None)
         if managed is None:
             return
         managed.exited(code)
-        if self._responder is not None:
-            self._responder.event("exited", proc=managed.proc, code=code)
+        self._responder.event("exited", proc=managed.proc, code=code)
 
     def _finished(self, managed: ManagedProc) -> None:
         managed.close()
@@ -405,6 +444,8 @@ class BootstrapProcManager:
         loop = asyncio.get_running_loop()
         while True:
             now = loop.time()
+            if self._is_alone(now):
+                self._orphaned()
             beat = now - self._beats >= 1.0
             if beat:
                 self._beats = now
@@ -428,7 +469,7 @@ def _words(error: Exception, argv: Optional[List[str]], cwd: Optional[str]) -> s
         # Popen names the directory where that is what is missing.
         what = error.filename or (argv or [sys.executable])[0]
         where = " (the working directory)" if cwd is not None and what == cwd else ""
-        return f"{what}{where}: {error.strerror}"
+        return f"{what}{where}: {procs.why_not_started(error)}"
     return str(error)
 
 

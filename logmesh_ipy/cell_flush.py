@@ -1,8 +1,9 @@
 """Cells: which one runs, where its output is pinned, and the barrier that ends it.
 
-IPython fires ``pre_run_cell`` and ``post_run_cell`` on the main thread. Nested ``run_cell``
-calls fire both again and belong to the outer cell; an empty cell fires ``post`` alone and is no
-cell; a cell whose ``post`` never came (its thread was killed) ends when the next one begins.
+IPython fires ``pre_run_cell`` and ``post_run_cell`` in the thread that runs the cell: the main
+one, or a subshell's beside it. Nested ``run_cell`` calls fire both again and belong to the outer
+cell; an empty cell fires ``post`` alone and is no cell; a cell whose ``post`` never came (a hook
+has raised SystemExit) ends when the next one of its thread begins.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextvars
 import secrets
 import threading
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, Optional, Protocol
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -26,10 +28,20 @@ def is_notebook(shell: InteractiveShell) -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-class CellFlush:
-    """The hooks. ``on_begin(cell)`` and ``on_end(cell)`` are called for top-level cells only.
+@dataclass(slots=True)
+class _Running:
+    """A cell that runs; ``depth`` counts its nested runs."""
 
-    ``cell`` is the number of the cell that runs, or ran last; 0 before the first.
+    cell: int
+    message: str
+    depth: int = 1
+
+
+class CellFlush:
+    """The hooks, called for top-level cells only: ``on_begin(cell)``, ``on_end(cell)``.
+
+    ``on_resume(cell)``: the newest cell has ended, and an older one of another thread runs still.
+    ``cell`` is the number of the cell that began last; 0 before the first.
     """
 
     def __init__(
@@ -37,13 +49,14 @@ class CellFlush:
         shell: InteractiveShell,
         on_begin: Callable[[int], None],
         on_end: Callable[[int], None],
+        on_resume: Callable[[int], None],
     ) -> None:
         self.cell = 0
         self._shell = shell
         self._on_begin = on_begin
         self._on_end = on_end
-        self._depth = 0
-        self._message = ""
+        self._on_resume = on_resume
+        self._running: Dict[int, _Running] = {}
 
     def install(self, *, running: bool) -> None:
         """Register the hooks; ``running``: a cell runs now (the one that starts the mesh)."""
@@ -61,26 +74,32 @@ class CellFlush:
     @property
     def running(self) -> bool:
         """Whether a cell runs now."""
-        return self._depth > 0
+        return bool(self._running)
 
     def _pre(self, info: Any) -> None:
-        if self._depth and self._message == self._message_id():
-            self._depth += 1
+        running = self._running.get(threading.get_ident())
+        if running is not None and running.message == self._message_id():
+            running.depth += 1
             return
         self._begin()
 
     def _begin(self) -> None:
-        self._depth = 1
-        self._message = self._message_id()
         self.cell += 1
+        self._running[threading.get_ident()] = _Running(self.cell, self._message_id())
         self._on_begin(self.cell)
 
     def _post(self, result: Any) -> None:
-        if self._depth == 0:
+        running = self._running.get(threading.get_ident())
+        if running is None:
             return
-        self._depth -= 1
-        if self._depth == 0:
-            self._on_end(self.cell)
+        running.depth -= 1
+        if running.depth:
+            return
+        del self._running[threading.get_ident()]
+        self._on_end(running.cell)
+        others = [other.cell for other in list(self._running.values())]
+        if others and running.cell > max(others):
+            self._on_resume(max(others))
 
     def _message_id(self) -> str:
         """The request that runs the cell; the same for nested runs. Empty in a terminal."""

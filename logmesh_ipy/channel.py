@@ -1,52 +1,45 @@
-"""Connections that carry frames: serve, dial, peer check, handshake. asyncio protocols.
+"""Connections that carry frames: serve and dial, over Unix sockets and TCP. asyncio protocols.
 
 A connection hands each frame to its handler in the loop's read callback: no task, queue or
 copy stands between the socket and the state machines above. ``send`` writes to the socket at
-once where it takes the bytes. Servers listen on Unix sockets inside a directory of mode 0700
-and take peers of the same user only; with a token, a peer is heard after the handshake alone,
-within ``HANDSHAKE_SEC`` and 4 KiB.
+once where it takes the bytes. Unix sockets take peers of the same user only. With a token a peer
+is heard after the handshake alone (see ``gate``); over TCP there is no other way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
-import stat
-import struct
-import tempfile
-from typing import Callable, Optional, Protocol, Set, Tuple
+import ssl
+from dataclasses import replace
+from typing import Callable, Optional, Protocol, Set, Tuple, Union
 
 from ._version import __version__
-from .errors import AddressInUseError, HandshakeError, ProtocolError, TransportError
+from .addresses import Address, NetAddress, UnixAddress, parse_address
+from .errors import HandshakeError, OptionError, ProtocolError, TransportError
 from .frames import MAX_FRAME_BYTES, MAX_HELLO_BYTES, FrameDecoder
-from .handshake import NONCE_BYTES, ClientHandshake, Role, ServerHandshake
-from .wire import (
-    Message,
-    Refused,
-    decode_handshake,
-    encode,
-)
+from .gate import DialGate, Door, Entry, Reason, Refusals, ServerGate, refusal
+from .handshake import NONCE_BYTES, ClientHandshake, Role
+from .sockets import bind_net, bind_unix, peer_name, peer_user, unlink_socket
+from .tls import Certificate, TlsStream, client_context, server_context
+from .wire import Message, encode
 
 __all__ = [
     "HANDSHAKE_SEC",
     "Connection",
     "Handler",
     "Server",
-    "any_address",
     "dial",
-    "is_served",
     "let_go_in_forked_children",
-    "parse_address",
     "serve",
 ]
 
 HANDSHAKE_SEC = 5.0
+"""How long the dialling side waits for the other's proof."""
 _SOCKET_BUFFER_BYTES = 1 << 20
-_PEERCRED = struct.Struct("3i")
-_MAX_PATH_BYTES = 107
+_BACKLOG = 4096
 
 
 class Handler(Protocol):
@@ -60,15 +53,23 @@ class Handler(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One framed connection. ``peer`` is who calls, once a handshake has told it."""
+    """One framed connection. ``peer`` is who calls, once a handshake has told it.
 
-    def __init__(self, handler: Handler, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+    One that must not be ``trusted`` from the start takes small frames only, until ``trust()``.
+    """
+
+    def __init__(
+        self, handler: Handler, *, trusted: bool = True, tls: Optional[TlsStream] = None
+    ) -> None:
         self.handler = handler
+        self.trusted = trusted
         self.peer: Optional[Tuple[Role, str]] = None
+        self.peer_name = ""
         self.error: Optional[Exception] = None
-        self._decoder = FrameDecoder(max_frame_bytes)
+        self.received_bytes = 0
+        self._decoder = FrameDecoder(MAX_FRAME_BYTES if trusted else MAX_HELLO_BYTES)
+        self._tls = tls
         self._transport: Optional[asyncio.Transport] = None
-        self.made = asyncio.get_running_loop().create_future()
 
     @property
     def closed(self) -> bool:
@@ -80,6 +81,11 @@ class Connection(asyncio.Protocol):
         """Bytes that the socket has not taken yet."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
+    @property
+    def wanted_bytes(self) -> int:
+        """How much must be read before anything can be done; more than is allowed under TLS."""
+        return self._decoder.missing_bytes if self._tls is None else MAX_HELLO_BYTES
+
     def send(self, message: Message) -> None:
         """Encode and write; on a closed connection nothing happens."""
         self.send_bytes(encode(message))
@@ -87,7 +93,7 @@ class Connection(asyncio.Protocol):
     def send_bytes(self, data: bytes) -> None:
         """Write whole frames."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+            self._transport.write(data if self._tls is None else self._tls.encrypt(data))
 
     def close(self) -> None:
         """Close after what was sent has gone out."""
@@ -100,26 +106,58 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def trust(self) -> None:
+        """The handshake is done: frames may be large, and are read in large pieces."""
+        self.trusted = True
+        self._decoder.max_frame_bytes = MAX_FRAME_BYTES
+        if self._transport is not None:
+            self._transport.set_protocol(self)
+
+    def ready(self) -> None:
+        """Bytes pass both ways now. A hook for the side that speaks first."""
+
+    def turned_away(self, error: HandshakeError) -> None:
+        """The peer is another user's process: close at once."""
+        self.abort(error)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop's hook."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         sock = transport.get_extra_info("socket")
-        if sock is not None:
-            _sockets.add(sock.fileno())
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
-        if not self.made.done():
-            self.made.set_result(None)
+        _sockets.add(sock.fileno())
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+        self.peer_name = peer_name(sock)
+        user = peer_user(sock)
+        if user not in (None, os.geteuid()):
+            self.turned_away(HandshakeError(f"at the other end is a process of user {user}"))
+        elif self._tls is None:
+            self.ready()
+        else:
+            self._tls.start()
+            self._transport.write(self._tls.output())
 
     def data_received(self, data: bytes) -> None:
-        """The loop's hook: hand on each frame that is complete."""
+        """The loop's hook: hand on each frame that is complete.
+
+        What is not allowed closes the connection, and so does what a handler cannot cope with.
+        """
+        self.received_bytes += len(data)
         try:
-            for kind, body in self._decoder.feed(data):
+            if self._tls is not None:
+                data = self._decrypt(self._tls, data)
+            feed = self._decoder.feed if self.trusted else self._decoder.feed_slowly
+            for kind, body in feed(data):
                 self.handler.frame_received(self, kind, body)
                 if self.closed:
                     return
         except ProtocolError as error:
             self.abort(error)
+        except Exception as error:  # noqa: BLE001 (told to the loop's owner, whatever it is)
+            self.abort(error)
+            words = f"logmesh_ipy: a frame from {self.peer_name} could not be handled"
+            context = {"message": words, "exception": error, "protocol": self}
+            asyncio.get_running_loop().call_exception_handler(context)
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
         """The loop's hook. The socket is shut down, not only closed.
@@ -135,9 +173,18 @@ class Connection(asyncio.Protocol):
         self.error = self.error or exc
         self.handler.connection_lost(self, self.error)
 
-    def trust(self) -> None:
-        """The handshake is done: large frames are allowed."""
-        self._decoder.max_frame_bytes = MAX_FRAME_BYTES
+    def _decrypt(self, tls: TlsStream, data: bytes) -> bytes:
+        was_ready = tls.ready
+        try:
+            plain = tls.receive(data)
+        finally:
+            if self._transport is not None:
+                self._transport.write(tls.output())  # an alert, where it has failed
+        if tls.ready and not was_ready:
+            self.ready()
+        if tls.ended:
+            self.close()
+        return plain
 
 
 _sockets: Set[int] = set()
@@ -165,63 +212,36 @@ def _let_go() -> None:
     _sockets.clear()
 
 
-class _ServerGate:
-    """Handler of an accepted connection until its peer has proved itself."""
-
-    def __init__(self, server: Server, token: bytes) -> None:
-        self._server = server
-        self._handshake = ServerHandshake(token, os.urandom(NONCE_BYTES), __version__)
-        self._timer: Optional[asyncio.TimerHandle] = None
-
-    def start(self, connection: Connection) -> None:
-        connection.send(self._handshake.start())
-        self._timer = asyncio.get_running_loop().call_later(
-            HANDSHAKE_SEC, connection.abort, HandshakeError("no Hello in time")
-        )
-
-    def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
-        answer = self._handshake.receive(decode_handshake(kind, body))
-        connection.send(answer)
-        if isinstance(answer, Refused):
-            connection.close()
-            return
-        self._stop_timer()
-        connection.peer = self._handshake.peer
-        connection.trust()
-        connection.handler = self._server.accept(connection)
-
-    def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
-        self._stop_timer()
-        self._server.refused += 1
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-
 class _Accepted(Connection):
-    """A server's connection: checks the peer's user, then passes the gate if there is one."""
+    """A server's connection; passes its gate if there is a token."""
 
-    def __init__(self, server: Server, token: Optional[bytes]) -> None:
+    def __init__(
+        self, server: Server, gate: Optional[ServerGate], tls: Optional[TlsStream]
+    ) -> None:
         self._server = server
-        self._gate = None if token is None else _ServerGate(server, token)
-        super().__init__(self._gate or _NOBODY, MAX_HELLO_BYTES if token else MAX_FRAME_BYTES)
+        self._gate = gate
+        super().__init__(gate or _NOBODY, trusted=gate is None, tls=tls)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        uid = _peer_uid(transport)
-        if uid not in (None, os.geteuid()):
-            self._server.refused += 1
-            self.handler = _NOBODY
-            self.abort(HandshakeError(f"a peer of user {uid}"))
-            return
         if self._server.closed:
             self.handler = _NOBODY
-            self.abort()
+            transport.close()
             return
         self._server.connections.add(self)
         if self._gate is not None:
-            self._gate.start(self)
+            self._gate.met(self)
+        super().connection_made(transport)
+
+    def turned_away(self, error: HandshakeError) -> None:
+        if self._gate is not None:
+            self._gate.refuse(self, Reason.ANOTHER_USER)
+        else:
+            self._server.refused.note(refusal(self, Reason.ANOTHER_USER))
+            super().turned_away(error)
+
+    def ready(self) -> None:
+        if self._gate is not None:
+            self._gate.challenge(self)
         else:
             self.handler = self._server.accept(self)
 
@@ -243,73 +263,92 @@ class _Nobody:
 _NOBODY = _Nobody()
 
 
-class _DialGate:
-    """Handler of a dialled connection until the server has proved itself."""
-
-    def __init__(self, handler: Handler, handshake: ClientHandshake) -> None:
-        self._handler = handler
-        self._handshake = handshake
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
-        try:
-            answer = self._handshake.receive(decode_handshake(kind, body))
-        except ProtocolError as error:
-            if not self.done.done():
-                self.done.set_exception(error)
-            connection.abort(error)
-            return
-        if answer is not None:
-            connection.send(answer)
-        if self._handshake.done:
-            connection.handler = self._handler
-            if not self.done.done():
-                self.done.set_result(None)
-
-    def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
-        if not self.done.done():
-            # Not a refusal: a client that was too busy to answer in time closes as well.
-            self.done.set_exception(error or TransportError("closed during the handshake"))
-
-
 class Server:
-    """A listening address. ``accept`` gives the handler of each proven connection."""
+    """A listening address. ``accept`` gives the handler of each proven connection.
 
-    def __init__(self, address: str, accept: Callable[[Connection], Handler]) -> None:
+    ``address`` has the true port; ``refused`` tells who did not get in, and why.
+    """
+
+    def __init__(
+        self, address: str, accept: Callable[[Connection], Handler], refused: Refusals
+    ) -> None:
         self.address = address
         self.accept = accept
+        self.refused = refused
         self.connections: Set[Connection] = set()
-        self.refused = 0
         self.closed = False
+        self._listener: Optional[socket.socket] = None
         self._server: Optional[asyncio.AbstractServer] = None
+        self._door: Optional[asyncio.Task[None]] = None
 
-    async def listen(self, token: Optional[bytes]) -> None:
+    async def listen(self, token: Optional[bytes], certificate: Optional[Certificate]) -> None:
         """Begin to accept. Raises what :func:`serve` does."""
-        sock = _bind(parse_address(self.address))
-        self._server = await asyncio.get_running_loop().create_unix_server(
-            lambda: _Accepted(self, token), sock=sock, backlog=4096
-        )
+        where = parse_address(self.address)
+        if isinstance(where, UnixAddress):
+            self._listener = bind_unix(where.path)
+            self._server = await asyncio.get_running_loop().create_unix_server(
+                lambda: self._unix_protocol(token), sock=self._listener, backlog=_BACKLOG
+            )
+        else:
+            self._listener = await self._open_port(where, token, certificate)
+        _sockets.add(self._listener.fileno())
+
+    async def _open_port(
+        self, where: NetAddress, token: Optional[bytes], certificate: Optional[Certificate]
+    ) -> socket.socket:
+        if token is None or (where.tls and certificate is None):
+            lacking = "token" if token is None else "certificate"
+            raise OptionError(f"{where} cannot be served without a {lacking}")
+        context = server_context(certificate) if where.tls and certificate is not None else None
+        listener = await bind_net(where)
+        listener.listen(_BACKLOG)
+        self.address = str(replace(where, port=listener.getsockname()[1]))
+        door = Door(lambda: self._entry(token, context))
+        self._door = asyncio.get_running_loop().create_task(door.run(listener))
+        self._door.add_done_callback(lambda _: listener.close())
+        return listener
 
     def close(self) -> None:
         """Stop listening, close all connections, remove the socket."""
         self.closed = True
+        if self._listener is not None:
+            _sockets.discard(self._listener.fileno())
         if self._server is not None:
             self._server.close()
             self._server = None
+        if self._door is not None:
+            self._door.cancel()
         for connection in tuple(self.connections):
             connection.abort()
-        _unlink_socket(parse_address(self.address))
+        where = parse_address(self.address)
+        if isinstance(where, UnixAddress):
+            unlink_socket(where.path)
+
+    def _unix_protocol(self, token: Optional[bytes]) -> Union[Connection, Entry]:
+        return _Accepted(self, None, None) if token is None else self._entry(token, None)
+
+    def _entry(self, token: bytes, context: Optional[ssl.SSLContext]) -> Entry:
+        gate = ServerGate(token, self.accept, self.refused)
+        tls = None if context is None else TlsStream(context, server_side=True)
+        return Entry(_Accepted(self, gate, tls))
 
 
 async def serve(
-    address: str, accept: Callable[[Connection], Handler], token: Optional[bytes] = None
+    address: str,
+    accept: Callable[[Connection], Handler],
+    token: Optional[bytes] = None,
+    *,
+    certificate: Optional[Certificate] = None,
+    refused: Optional[Refusals] = None,
 ) -> Server:
-    """Listen on ``unix:/path``; a socket that nobody serves any more is taken over.
+    """Listen; a Unix socket that nobody serves any more is taken over.
 
-    Raises AddressInUseError where a living process serves it, TransportError where it cannot be.
+    A network address needs the token, and under TLS the session's certificate. ``refused``: where
+    to count who did not get in. Raises AddressInUseError where a living process serves the
+    address, TransportError where it cannot be.
     """
-    server = Server(address, accept)
-    await server.listen(token)
+    server = Server(address, accept, refused or Refusals())
+    await server.listen(token, certificate)
     return server
 
 
@@ -319,105 +358,55 @@ async def dial(
     token: Optional[bytes] = None,
     role: Role = Role.FORWARDER,
     name: str = "",
+    *,
+    certificate: Optional[str] = None,
 ) -> Connection:
     """Connect, and prove both ends where there is a token.
 
-    Raises TransportError when nobody answers or not in time, HandshakeError when the wrong one
-    does.
+    ``certificate`` (PEM) is the one that a ``tls://`` server must have. Raises TransportError when
+    nobody answers or not in time, HandshakeError when the wrong one does.
     """
-    path = parse_address(address)
-    loop = asyncio.get_running_loop()
-    gate: Optional[_DialGate] = None
-    if token is not None:
-        nonce = os.urandom(NONCE_BYTES)
-        gate = _DialGate(handler, ClientHandshake(token, nonce, __version__, role, name))
-    first: Handler = handler if gate is None else gate
+    where = parse_address(address)
+    if token is None:
+        connection = Connection(handler)
+        await _connect(where, connection)
+        if connection.error is not None:
+            raise connection.error
+        return connection
+    nonce = os.urandom(NONCE_BYTES)
+    gate = DialGate(handler, ClientHandshake(token, nonce, __version__, role, name))
+    connection = Connection(gate, trusted=False, tls=_client_tls(where, certificate))
     try:
-        _, connection = await loop.create_unix_connection(lambda: Connection(first), path)
-    except OSError as error:
-        reason = f"cannot connect to {address}: {error.strerror}"
-        raise TransportError(error.errno, reason) from None
-    if gate is not None:
-        try:
-            await asyncio.wait_for(gate.done, HANDSHAKE_SEC)
-        except asyncio.TimeoutError:
-            connection.abort()
-            raise TransportError(f"{address} did not answer within {HANDSHAKE_SEC:g} s") from None
-        except BaseException:
-            connection.abort()
-            raise
+        await asyncio.wait_for(_prove(where, connection, gate), HANDSHAKE_SEC)
+    except asyncio.TimeoutError:
+        raise TransportError(f"{address} did not answer within {HANDSHAKE_SEC:g} s") from None
     return connection
 
 
-def parse_address(address: str) -> str:
-    """The path of ``unix:/path``. Raises TransportError for anything else."""
-    scheme, _, path = address.partition(":")
-    if scheme != "unix" or not path.startswith("/") or "\0" in path:
-        raise TransportError(f"the address {address!r} is not of the form unix:/path")
-    if len(os.fsencode(path)) > _MAX_PATH_BYTES:
-        raise TransportError(
-            f"the socket path {path!r} is longer than the {_MAX_PATH_BYTES} bytes that the system "
-            "allows; set TMPDIR to a shorter directory"
-        )
-    return path
-
-
-def is_served(address: str) -> bool:
-    """Whether a living process serves the address."""
-    return _answers(parse_address(address))
-
-
-def any_address(name: str = "channel") -> str:
-    """A free Unix address in a new directory of mode 0700."""
-    return f"unix:{tempfile.mkdtemp(prefix='logmesh-any-')}/{name}.sock"
-
-
-def _bind(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+async def _prove(where: Address, connection: Connection, gate: DialGate) -> None:
     try:
-        try:
-            sock.bind(path)
-        except OSError:
-            if _answers(path):
-                words = f"unix:{path} is already served by another process"
-                raise AddressInUseError(errno.EADDRINUSE, words) from None
-            _unlink_socket(path)
-            sock.bind(path)
-        os.chmod(path, 0o600)
-        sock.setblocking(False)
-    except AddressInUseError:
-        sock.close()
+        await _connect(where, Entry(connection))
+        await gate.done
+    except BaseException:
+        connection.abort()
         raise
-    except OSError as error:
-        sock.close()
-        raise TransportError(error.errno, f"cannot serve unix:{path}: {error.strerror}") from None
-    return sock
 
 
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        except OSError:
-            return True
-    return True
-
-
-def _unlink_socket(path: str) -> None:
+async def _connect(where: Address, protocol: asyncio.BaseProtocol) -> None:
+    loop = asyncio.get_running_loop()
     try:
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            os.unlink(path)
-    except FileNotFoundError:
-        return
+        if isinstance(where, UnixAddress):
+            await loop.create_unix_connection(lambda: protocol, where.path)
+        else:
+            await loop.create_connection(lambda: protocol, where.host, where.port)
+    except OSError as error:
+        reason = f"cannot connect to {where}: {error.strerror or error}"
+        raise TransportError(error.errno, reason) from None
 
 
-def _peer_uid(transport: asyncio.BaseTransport) -> Optional[int]:
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.family != socket.AF_UNIX:
+def _client_tls(where: Address, certificate: Optional[str]) -> Optional[TlsStream]:
+    if isinstance(where, UnixAddress) or not where.tls:
         return None
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
-    uid: int = _PEERCRED.unpack(raw)[1]
-    return uid
+    if certificate is None:
+        raise HandshakeError(f"{where} cannot be dialled without the mesh's certificate")
+    return TlsStream(client_context(certificate), server_side=False)

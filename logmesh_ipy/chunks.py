@@ -1,13 +1,14 @@
 """Chunks: some lines of one stream, as the store keeps them, and packed as they lie in its file.
 
-Made by ``store``; views and ``logs`` read them.
+Made by ``store``; views and ``logs`` read them. What stands around them in the file is told in
+``segments``.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, NamedTuple, Sequence, Tuple, Union
 
 from .lines import LineFlag, LineMark
 from .model import OutputTarget, ProcInfo
@@ -15,8 +16,9 @@ from .model import OutputTarget, ProcInfo
 __all__ = ["Chunk", "ChunkHead", "ChunkPacker", "ChunkRun", "head_of"]
 
 _TARGETS = {int(target): target for target in OutputTarget}
-_CHUNK = struct.Struct("=IBqIQQddI")
-_MARK = struct.Struct("=IIQ")
+_COUNT = struct.Struct("<I")
+_CHUNK = struct.Struct("<IBqIQQddI")
+_MARK = struct.Struct("<IIQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +79,25 @@ def head_of(chunk: Chunk) -> ChunkHead:
 
 
 class ChunkPacker:
-    """Blocks of chunks as bytes and back. Remembers the sources, which are not packed.
+    """Chunks as bytes and back. Numbers the sources, which are not packed.
 
-    A block is a u32 count of chunks, their heads, then their marks, then their lines.
+    Packed are a u32 count of chunks, their heads, then their marks, then their lines.
     """
 
-    def __init__(self) -> None:
-        self._infos: List[ProcInfo] = []
+    def __init__(self, infos: Iterable[ProcInfo] = ()) -> None:
+        self.infos: List[ProcInfo] = list(infos)
+        """The sources by number: who unpacks must know them in this order."""
         self._numbers: Dict[ProcInfo, int] = {}
 
     def pack(self, chunks: Sequence[Chunk]) -> List[bytes]:
-        """The parts of a block, to be written one behind the other. The lines are not copied."""
-        parts: List[bytes] = [struct.pack("=I", len(chunks))]
+        """The parts, to be written one behind the other. The lines are not copied."""
+        parts: List[bytes] = [_COUNT.pack(len(chunks))]
         marks: List[bytes] = []
         for chunk in chunks:
             info = self._numbers.get(chunk.info)
             if info is None:
-                info = self._numbers[chunk.info] = len(self._infos)
-                self._infos.append(chunk.info)
+                info = self._numbers[chunk.info] = len(self.infos)
+                self.infos.append(chunk.info)
             header = (
                 info, chunk.target, chunk.cell, chunk.count, chunk.first_line, len(chunk.data),
                 chunk.wall, chunk.mono, len(chunk.marks),
@@ -103,13 +106,13 @@ class ChunkPacker:
             marks += [_MARK.pack(mark.index, mark.flags, mark.true_bytes) for mark in chunk.marks]
         return [b"".join(parts + marks), *[chunk.data for chunk in chunks]]
 
-    def heads(self, packed: bytes, first_row: int) -> Tuple[List[ChunkHead], int]:
-        """The heads of a block that begins with a row, and where the lines begin."""
-        infos = self._infos
-        (count,) = struct.unpack_from("=I", packed)
-        marks_at = 4 + _CHUNK.size * count
+    def heads(self, packed: memoryview, first_row: int) -> Tuple[List[ChunkHead], int]:
+        """The heads of chunks, the first beginning with a row, and where the lines begin."""
+        infos = self.infos
+        (count,) = _COUNT.unpack_from(packed)
+        marks_at = _COUNT.size + _CHUNK.size * count
         heads: List[ChunkHead] = []
-        for header in _CHUNK.iter_unpack(memoryview(packed)[4:marks_at]):
+        for header in _CHUNK.iter_unpack(packed[_COUNT.size : marks_at]):
             info, target, cell, lines, first_line, size, wall, mono, mark_count = header
             marks: Tuple[LineMark, ...] = ()
             if mark_count:
@@ -127,12 +130,12 @@ class ChunkPacker:
             first_row += lines
         return heads, marks_at
 
-    def unpack(self, packed: bytes, first_row: int) -> List[Chunk]:
-        """The chunks of a block that begins with a row."""
+    def unpack(self, packed: memoryview, first_row: int) -> List[Chunk]:
+        """The chunks, the first beginning with a row."""
         heads, position = self.heads(packed, first_row)
         chunks: List[Chunk] = []
         for head in heads:
-            data = packed[position : position + head.size]
+            data = bytes(packed[position : position + head.size])
             chunk = Chunk(
                 head.info, head.target, head.cell, head.first_row, head.first_line, head.count,
                 head.wall, head.mono, data, head.marks,

@@ -1,7 +1,8 @@
 """The command ``logmesh``: ``logmesh run --procs 4 -- python train.py``, without a notebook.
 
-Runs the command once per rank, streams (or groups) what they print, ends with the code of the
-rank that failed first. Ctrl-C interrupts the ranks; a second one ends them, as SIGTERM does.
+``run`` runs the command once per rank, streams (or groups) what they print, ends with the code of
+the rank that failed first. Ctrl-C interrupts the ranks; a second one ends them, as SIGTERM does.
+``doctor`` checks the installation, and ends with 1 where something is wrong.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from typing import Any, Iterator, List, Optional, Sequence, TextIO
 
 from ._version import __version__
 from .config import MeshOptions
+from .crashed_sessions import saved_sessions
 from .errors import LogMeshError, OptionError, SpawnError
 from .file_appender import check_directory
 from .instance import Instance
 from .job import Job
 from .levels import LEVEL_NAMES, level_name, parse_level
 from .mesh import HostMesh, ProcMesh
+from .sanitize import inert, one_row, to_json
 from .settings import LogMesh
 from .store import Chunk, LogStore
 from .views.driver import ViewDriver
@@ -45,13 +48,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     words, command = _split(words)
     args, unknown = parser.parse_known_args(words)
+    if args.command in ("sessions", "doctor"):
+        if unknown or command:
+            parser.error(f"unknown behind {args.command}: {' '.join([*unknown, *command])}")
+        return _list_sessions() if args.command == "sessions" else _doctor(quick=args.quick)
     if args.command != "run":
         parser.print_help()
         return _USAGE_EXIT
     if not command:
         run.error("write the command behind --, as in: logmesh run --procs 4 -- python train.py")
     if unknown:
-        run.error(f"unknown before --: {' '.join(unknown)}")
+        run.error(f"unknown before --: {one_row(' '.join(unknown))}")
     try:
         options = _options(args)
         least = parse_level(args.level) if args.level is not None else 0
@@ -63,10 +70,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         return _Run(options, command, least, as_json=args.json, keep_going=args.keep_going).main()
     except SpawnError as error:
-        sys.stderr.write(f"logmesh: {error}\n")
+        sys.stderr.write(f"logmesh: {inert(str(error))}\n")
         return _CANNOT_RUN_EXIT if "Permission denied" in str(error) else _NOT_FOUND_EXIT
     except LogMeshError as error:
-        sys.stderr.write(f"logmesh: {error}\n")
+        sys.stderr.write(f"logmesh: {inert(str(error))}\n")
         return 1
 
 
@@ -76,7 +83,15 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         prog="logmesh", description="Run a command on many ranks; see all that they print."
     )
     parser.add_argument("--version", action="version", version=f"logmesh_ipy {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="run")
+    commands = parser.add_subparsers(dest="command", metavar="run|sessions|doctor")
+    commands.add_parser("sessions", help="list the sessions that crashes have left")
+    doctor = commands.add_parser(
+        "doctor",
+        help="check the installation, and say what to do",
+        description="Check versions, front end, directories, limits and settings; start a proc and "
+        "see that a line of it comes through. Ends with 1 where something is wrong.",
+    )
+    doctor.add_argument("--quick", action="store_true", help="do not start a proc")
     run = commands.add_parser(
         "run",
         help="run a command once per rank",
@@ -95,11 +110,34 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     levels = ", ".join(name for level, name in LEVEL_NAMES.items() if level)
     run.add_argument("--level", metavar="L", help=f"hide lines that state a lower level ({levels})")
     run.add_argument("--files", metavar="DIR", help="keep each rank's raw output in this directory")
+    run.add_argument(
+        "--redact", metavar="PATTERN", action="append",
+        help="replace what this regular expression matches (may be given again)",
+    )  # fmt: skip
     run.add_argument("--json", action="store_true", help="one JSON object per line, on stdout")
     run.add_argument(
         "--keep-going", action="store_true", help="let the others run on when a rank has failed"
     )
     return parser, run
+
+
+def _list_sessions() -> int:
+    try:
+        for session in saved_sessions(LogMesh().store_directory_in_force()):
+            sys.stdout.write(f"{session}\n")
+    except OptionError as error:
+        sys.stderr.write(f"logmesh: {inert(str(error))}\n")
+        return 1
+    return 0
+
+
+def _doctor(*, quick: bool) -> int:
+    from .doctor import diagnose, report_text  # what running a command does not need
+
+    findings = diagnose(quick=quick)
+    _set_encoding(as_json=False)
+    sys.stdout.write(report_text(findings))
+    return int(any(finding.state == "fail" for finding in findings))
 
 
 def _split(words: List[str]) -> tuple[List[str], List[str]]:
@@ -118,6 +156,7 @@ def _options(args: argparse.Namespace) -> MeshOptions:
         "window": "none" if args.json else args.window,
         "grouping": args.grouping,
         "files": os.path.abspath(args.files) if args.files else None,
+        "redact": args.redact,
     }
     return LogMesh().options(arguments)
 
@@ -247,12 +286,12 @@ class JsonView:
             "pid": chunk.info.pid,
             "stream": chunk.target.label,
         }
-        beginning = json.dumps(common, ensure_ascii=False)[:-1]
+        beginning = to_json(common)[:-1]
         for seq, text in enumerate(chunk.lines(), chunk.first_line):
             level = self._filter.level(text)
             if level is None or level >= self._filter.least:
                 name = "null" if level is None else json.dumps(level_name(level))
-                shown = json.dumps(text.decode(errors="backslashreplace"), ensure_ascii=False)
+                shown = to_json(text.decode(errors="backslashreplace"))
                 yield f'{beginning}, "level": {name}, "text": {shown}, "seq": {seq}}}\n'
 
     def groups(self, report: Any) -> None:

@@ -6,13 +6,16 @@ option is checked in one place and its error reads the same everywhere.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Dict, Mapping, Optional, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
+from .addresses import check_listen
 from .errors import OptionError
 from .model import fold_ranks
+from .names import check_file_name, check_hosts, check_path, quoted
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
@@ -21,6 +24,7 @@ __all__ = [
     "check_count",
     "check_grouping",
     "check_level",
+    "check_patterns",
     "check_similarity",
     "check_timeout",
     "check_window",
@@ -30,6 +34,9 @@ __all__ = [
 
 ENVIRONMENT_PREFIX = "LOGMESH_"
 MAX_PROCS = 4096
+_MAX_PATTERN_CHARS = 8 << 10
+_SAMPLE = b"a, 0\n"
+"""In it an expression that can match an empty text does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,27 +58,27 @@ class HostOptions:
     """How much of each stream's end ``peek`` can show."""
     fork_procs: bool = True
     """Start procs as forks of one that has all modules loaded, where that is safe."""
+    redact: Tuple[str, ...] = field(default=(), repr=False)
+    """Regular expressions: what matches them is told as ``[redacted]``."""
+    redact_environment: bool = True
+    """So are the values of environment variables whose names look secret."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "redact", check_patterns(self.redact))
         if self.when_full not in ("spill", "block", "drop_oldest"):
             raise OptionError(
-                f"when_full is {self.when_full!r}; allowed are 'spill' (default), 'block' and "
-                "'drop_oldest'"
+                f"when_full is {quoted(self.when_full)}; allowed are 'spill' (default), 'block' "
+                "and 'drop_oldest'"
             )
         for name in ("file_max_bytes", "window_bytes", "spool_max_bytes", "recent_bytes"):
             _check_whole(name, getattr(self, name), 1, "1 or more bytes")
         _check_whole("file_backups", self.file_backups, 0, "0 or more files")
-        if not isinstance(self.fork_procs, bool):
-            raise OptionError(f"fork_procs is {self.fork_procs!r}; it must be True or False")
-        for name in ("files", "files_basename"):
+        for name in ("fork_procs", "redact_environment"):
             value = getattr(self, name)
-            if not isinstance(value, str) or "\0" in value:
-                raise OptionError(f"{name} is {value!r}; it must be a path")
-        if not self.files_basename or "/" in self.files_basename:
-            raise OptionError(
-                f"files_basename is {self.files_basename!r}; it must be the beginning of a file's "
-                "name, such as 'logmesh'"
-            )
+            if not isinstance(value, bool):
+                raise OptionError(f"{name} is {quoted(value)}; it must be True or False")
+        check_path("files", self.files)
+        check_file_name("files_basename", self.files_basename)
 
     def to_map(self) -> Dict[str, Any]:
         """For the wire."""
@@ -103,6 +110,14 @@ class MeshOptions:
     """How much of a line's words may differ within a group, 0 to 1; None: as is proven."""
     max_line_bytes: int = 64 << 10
     store_memory_bytes: int = 64 << 20
+    store_directory: str = ""
+    """Where the lines of this session are kept for after a crash; empty: in the temporary one."""
+    keep_sessions: int = 10
+    """How many sessions of crashed kernels are kept; 0: no lines are kept for after a crash."""
+    keep_sessions_bytes: int = 10 << 30
+    keep_sessions_days: int = 7
+    listen: str = ""
+    """Where hosts elsewhere reach the client, ``tls://host:port``; empty: no port is open."""
     host: HostOptions = field(default_factory=HostOptions)
 
     def __post_init__(self) -> None:
@@ -113,13 +128,21 @@ class MeshOptions:
             ("start_timeout_sec", check_timeout(self.start_timeout_sec, "start_timeout_sec")),
             ("grouping", check_grouping(self.grouping)),
             ("similarity_threshold", check_similarity(self.similarity_threshold)),
+            ("listen", check_listen(self.listen)),
         ):
             object.__setattr__(self, name, checked)
         check_level(self.level)
+        check_hosts(self.hosts)
         if self.loop not in ("thread", "kernel"):
-            raise OptionError(f"loop is {self.loop!r}; allowed are 'thread' (default) and 'kernel'")
+            raise OptionError(
+                f"loop is {quoted(self.loop)}; allowed are 'thread' (default) and 'kernel'"
+            )
         _check_whole("max_line_bytes", self.max_line_bytes, 16, "16 or more")
         _check_whole("store_memory_bytes", self.store_memory_bytes, 1, "1 or more bytes")
+        check_path("store_directory", self.store_directory)
+        _check_whole("keep_sessions", self.keep_sessions, 0, "0 or more sessions")
+        _check_whole("keep_sessions_bytes", self.keep_sessions_bytes, 0, "0 or more bytes")
+        _check_whole("keep_sessions_days", self.keep_sessions_days, 0, "0 or more days")
 
     def but(self, **changes: Any) -> MeshOptions:
         """A copy with some options changed."""
@@ -128,7 +151,7 @@ class MeshOptions:
 
 def _check_whole(name: str, value: object, least: int, allowed: str) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise OptionError(f"{name} is {value!r}; it must be a whole number, {allowed}")
+        raise OptionError(f"{name} is {quoted(value)}; it must be a whole number, {allowed}")
     if value < least:
         raise OptionError(f"{name} is {value}; it must be {allowed}")
 
@@ -140,7 +163,9 @@ def check_count(procs: object) -> int:
     except ValueError:
         count = None
     if count is None or isinstance(procs, bool):
-        raise OptionError(f"procs is {procs!r}; it must be a whole number from 1 to {MAX_PROCS}")
+        raise OptionError(
+            f"procs is {quoted(procs)}; it must be a whole number from 1 to {MAX_PROCS}"
+        )
     if not 1 <= count <= MAX_PROCS:
         raise OptionError(f"procs is {count}; it must be from 1 to {MAX_PROCS}")
     return count
@@ -155,7 +180,7 @@ def check_window(window: object) -> Optional[float]:
     except (ValueError, OverflowError):
         seconds = math.nan
     if math.isnan(seconds) or isinstance(window, bool):
-        raise OptionError(f"window is {window!r}; it must be a number of seconds, or none")
+        raise OptionError(f"window is {quoted(window)}; it must be a number of seconds, or none")
     if not 1 <= seconds < math.inf:
         raise OptionError(f"window is {window}; it must be 1 second or more, or none")
     return seconds
@@ -164,7 +189,9 @@ def check_window(window: object) -> Optional[float]:
 def check_grouping(grouping: object) -> str:
     """``similar`` or ``exact``."""
     if grouping not in ("similar", "exact"):
-        raise OptionError(f"grouping is {grouping!r}; allowed are 'similar' (default) and 'exact'")
+        raise OptionError(
+            f"grouping is {quoted(grouping)}; allowed are 'similar' (default) and 'exact'"
+        )
     return str(grouping)
 
 
@@ -178,17 +205,68 @@ def check_similarity(threshold: object) -> Optional[float]:
         share = math.nan
     if isinstance(threshold, bool) or not 0 <= share <= 1:
         raise OptionError(
-            f"similarity_threshold is {threshold!r}; it must be a number from 0 (only numbers and "
-            "ids may differ) to 1, or none for the default"
+            f"similarity_threshold is {quoted(threshold)}; it must be a number from 0 (only "
+            "numbers and ids may differ) to 1, or none for the default"
         )
     return share
+
+
+def check_patterns(patterns: object) -> Tuple[str, ...]:
+    """Regular expressions for :class:`~logmesh_ipy.redaction.Rules`.
+
+    At most 8,192 characters in all. One is a text; several are a list of texts, or a text that is
+    a JSON list of texts.
+    """
+    found = _as_list(patterns)
+    for number, pattern in enumerate(found, 1):
+        name, several = quoted(pattern), len(found) > 1
+        which = f"redact: pattern {number}, {name}," if several else f"redact: {name}"
+        data = pattern.encode(errors="backslashreplace")
+        try:
+            compiled = re.compile(data)
+        except re.error as error:
+            where = "" if error.pos is None else f" at character {_characters(data, error.pos) + 1}"
+            raise OptionError(f"{which} is not a regular expression: {error.msg}{where}") from None
+        except (OverflowError, RecursionError) as error:
+            raise OptionError(f"{which} is not a regular expression: {error}") from None
+        if any(match.end() == match.start() for match in compiled.finditer(_SAMPLE)):
+            raise OptionError(
+                f"{which} matches an empty text, so it would match everywhere; write what must be "
+                "there, such as x+ for x*"
+            )
+    if sum(map(len, found)) > _MAX_PATTERN_CHARS:
+        raise OptionError(
+            f"redact: the patterns are longer than {_MAX_PATTERN_CHARS:,} characters in all"
+        )
+    return tuple(found)
+
+
+def _as_list(patterns: object) -> List[str]:
+    if isinstance(patterns, str):
+        try:
+            listed = json.loads(patterns) if patterns.startswith("[") else None
+        except ValueError:
+            listed = None
+        if isinstance(listed, list) and all(isinstance(pattern, str) for pattern in listed):
+            return listed
+        return [patterns] if patterns else []
+    if isinstance(patterns, (list, tuple)) and all(isinstance(p, str) for p in patterns):
+        return list(patterns)
+    raise OptionError(
+        f"redact is {quoted(patterns)}; it must be a list of regular expressions, such as "
+        "['sk-[a-z0-9]+']"
+    )
+
+
+def _characters(data: bytes, count: int) -> int:
+    return len(data[:count].decode(errors="ignore"))
 
 
 def check_level(level: object) -> int:
     """Python logging level, 0 to 255."""
     if not isinstance(level, int) or isinstance(level, bool) or not 0 <= level <= 255:
         raise OptionError(
-            f"level is {level!r}; it must be a Python logging level from 0 to 255, such as "
+            f"level is {quoted(level)}; it must be a Python logging level from 0 to 255, such as "
             "logging.INFO (20)"
         )
     return level
@@ -201,7 +279,7 @@ def check_timeout(timeout: object, name: str = "timeout") -> float:
     except (ValueError, OverflowError):
         seconds = math.nan
     if isinstance(timeout, bool) or not 0 < seconds < math.inf:
-        raise OptionError(f"{name} is {timeout!r}; it must be a number of seconds above 0")
+        raise OptionError(f"{name} is {quoted(timeout)}; it must be a number of seconds above 0")
     return seconds
 
 
@@ -217,16 +295,18 @@ def parse_ranks(text: Optional[str], size: int) -> Tuple[int, ...]:
         match = _RANGE.match(part.strip())
         if match is None:
             raise OptionError(
-                f"ranks {text!r}: {part.strip()!r} is neither a rank nor a range like 0-3"
+                f"ranks {quoted(text)}: {quoted(part.strip())} is neither a rank nor a range "
+                "like 0-3"
             )
         first = int(match[1])
         last = first if match[2] is None else int(match[2])
         if last < first:
-            raise OptionError(f"ranks {text!r}: the range {part.strip()} runs backwards")
+            raise OptionError(f"ranks {quoted(text)}: the range {part.strip()} runs backwards")
         if last >= size:
             bad = last if first < size else first
             raise OptionError(
-                f"ranks {text!r}: there is no rank {bad}; this mesh has {fold_ranks(range(size))}"
+                f"ranks {quoted(text)}: there is no rank {bad}; this mesh has "
+                f"{fold_ranks(range(size))}"
             )
         ranks.update(range(first, last + 1))
     return tuple(sorted(ranks))

@@ -21,7 +21,16 @@ __all__ = [
     "RemoteError",
     "SpawnError",
     "TransportError",
+    "indented",
 ]
+
+
+def indented(text: str) -> str:
+    """Text of several lines to stand within ours: all but the first begin with four spaces.
+
+    So none of them can look like words of ours.
+    """
+    return text.replace("\n", "\n    ")
 
 
 class LogMeshError(Exception):
@@ -68,7 +77,7 @@ class SpawnError(LogMeshError, RuntimeError):
 
 
 class RemoteError:
-    """One rank's failure: what was raised there, as text.
+    """One rank's failure: what was raised there, as inert text.
 
     ``kind`` is the exception's class name, ``message`` its text, ``traceback`` the lines that
     Python would have printed. An exit without a traceback has ``kind`` ``"ProcExited"``.
@@ -81,6 +90,10 @@ class RemoteError:
         self.kind = kind
         self.message = message
         self.traceback = traceback
+
+    def block(self) -> List[str]:
+        """The lines of the traceback as they are shown below a line of ours: indented."""
+        return [f"    {line}".rstrip() for line in self.traceback.rstrip("\n").split("\n")]
 
     def __repr__(self) -> str:
         return f"RemoteError(rank={self.rank}, {self.kind}: {self.message})"
@@ -106,7 +119,7 @@ class MeshError(LogMeshError, RuntimeError):
         error = errors[first]
         total = len(errors) + len(results)
         others = sorted(rank for rank in errors if rank != first)
-        parts = [f"rank {first} of {total} failed: {error.kind}: {error.message}"]
+        parts = [f"rank {first} of {total} failed: {error.kind}: {indented(error.message)}"]
         if others:
             parts.append(f"also failed: {_fold(others)}")
         elif total > 1:
@@ -119,7 +132,7 @@ class MeshError(LogMeshError, RuntimeError):
         lines = [f"MeshError: {self}"]
         if error.traceback:
             said = "last words" if error.kind == "ProcExited" else "traceback on the proc"
-            lines += ["", f"[rank {self.rank}] {said}:", *error.traceback.rstrip("\n").split("\n")]
+            lines += ["", f"[rank {self.rank}] {said}:", *error.block()]
         return lines
 
 

@@ -7,6 +7,7 @@ loop it puts ``await`` before the magics, so cells read the same with both loops
 from __future__ import annotations
 
 import ast
+import os
 import re
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
@@ -36,13 +37,20 @@ class _Extension:
         self.shell.input_transformers_post.append(self.transform_await)
         set_hook: Callable[..., None] = self.shell.set_hook
         set_hook("complete_command", self.complete, re_key=_COMPLETED)
+        self.magics.tell_of_crashes(os.environ.get("LOGMESH_STORE_DIRECTORY", ""))
 
     def remove(self) -> None:
         """Stop the mesh, and undo ``install``."""
         session = self.magics.used_session
-        if session is not None:
-            session.stop_now()
-            session.forget_past()
+        try:
+            if session is not None:
+                session.stop_now()
+        finally:
+            if session is not None:
+                session.forget_past()
+            self._unregister()
+
+    def _unregister(self) -> None:
         self.shell.input_transformers_cleanup.remove(self.transform_help)
         self.shell.input_transformers_post.remove(self.transform_await)
         hook = self.shell.strdispatchers.get("complete_command")

@@ -6,7 +6,8 @@ Invariants. What is written is written exactly, in order; a full file becomes ``
 becomes ``.2`` and so on, and the oldest is removed: no file is ever larger than ``max_bytes``.
 A disk in trouble never stops the stream: what could not be written is counted in
 ``failed_bytes``, ``warning`` says why, and writing goes on when the disk does. At all times
-``appended_bytes == written_bytes + failed_bytes``.
+``appended_bytes == written_bytes + failed_bytes``. A file that somebody removes is made anew, one
+that is cut is written on at its end; how much went with that is told in ``gone_bytes``.
 
 Files are 0600 and never opened through a link or onto an existing file. Blocking calls only; one
 caller at a time: the StreamFwder of the stream. ``check_directory`` is for whoever takes the
@@ -59,7 +60,8 @@ class FileAppender:
 
     ``appended_bytes``: all that was given; ``written_bytes``: what reached a file;
     ``failed_bytes``: what did not; ``rotated_away_bytes``: written, and removed since with the
-    oldest backup; ``troubles``: how often writing began to fail.
+    oldest backup; ``gone_bytes``: written, and removed since by somebody else; ``troubles``: how
+    often writing began to fail.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class FileAppender:
         self.written_bytes = 0
         self.failed_bytes = 0
         self.rotated_away_bytes = 0
+        self.gone_bytes = 0
         self.troubles = 0
         self._pattern = f"{who}_{{}}.{target.label}"
         self._slots: List[Optional[int]]
@@ -110,10 +113,13 @@ class FileAppender:
     @property
     def warning(self) -> Optional[str]:
         """What is, or last was, wrong with the file, and how much it cost; None if nothing."""
-        if not self.troubles:
-            return None
-        text = f"{self.path}: {self._reason}; {self._trouble_bytes:,} bytes not written"
-        return text if self._failing else text + ", writing again"
+        found = []
+        if self.troubles:
+            text = f"{self._reason}; {self._trouble_bytes:,} bytes not written"
+            found.append(text if self._failing else text + ", writing again")
+        if self.gone_bytes:
+            found.append(f"removed or cut by somebody, {self.gone_bytes:,} bytes with it")
+        return f"{self.path}: {'; '.join(found)}" if found else None
 
     def append(self, data: bytes) -> None:
         """Write all of ``data``, or count what could not be written. Raises no OSError."""
@@ -145,8 +151,8 @@ class FileAppender:
 
     def _write(self, data: memoryview) -> int:
         """Write as much of ``data`` as fits the file; the number of bytes written."""
-        if self._fd >= 0 and not os.fstat(self._fd).st_nlink:
-            self._close_file()
+        if self._fd >= 0:
+            self._see_what_is_left()
         if self._fd < 0:
             self._open()
         if self._size and self._size + len(data) > self.max_bytes:
@@ -156,6 +162,15 @@ class FileAppender:
         self.written_bytes += written
         return written
 
+    def _see_what_is_left(self) -> None:
+        found = os.fstat(self._fd)
+        left = found.st_size if found.st_nlink else 0
+        if left < self._size:
+            self.gone_bytes += self._size - left
+            self._size = left
+        if not found.st_nlink:
+            self._close_file()
+
     def _open(self) -> None:
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         try:
@@ -164,6 +179,7 @@ class FileAppender:
             # Not ours: someone made it, or it is a link. Another name keeps both.
             self._name(uuid_module.uuid4().hex[:8])
             self._fd = os.open(self.path, _FLAGS, 0o600)
+        os.fchmod(self._fd, 0o600)  # whatever the umask is
         self._size = 0
 
     def _name(self, short: str) -> None:

@@ -8,7 +8,7 @@ connection when its first four bytes are in.
 from __future__ import annotations
 
 import struct
-from typing import List, Tuple, Union
+from typing import Iterator, List, Tuple, Union
 
 from .errors import ProtocolError
 
@@ -37,11 +37,18 @@ class FrameDecoder:
         """Bytes of the frame that is not complete yet."""
         return len(self._buffer)
 
+    @property
+    def missing_bytes(self) -> int:
+        """How many bytes are missing to know the next frame's length, or to complete it."""
+        pending = len(self._buffer)
+        if pending < 4:
+            return 4 - pending
+        return 4 + int.from_bytes(self._buffer[:4], "big") - pending
+
     def feed(self, data: bytes) -> List[Tuple[int, bytes]]:
         """(kind, body) of each frame that ``data`` completes.
 
         Raises ProtocolError as soon as a length is not allowed, whatever has arrived of it.
-        The limit may be raised between two frames; it holds for the frames that begin later.
         """
         frames: List[Tuple[int, bytes]] = []
         buffer: Union[bytes, bytearray] = data
@@ -65,6 +72,13 @@ class FrameDecoder:
         else:
             self._buffer += data[position:]
         return frames
+
+    def feed_slowly(self, data: bytes) -> Iterator[Tuple[int, bytes]]:
+        """``feed`` one frame at a time: the limit may be raised between two of them."""
+        while data:
+            missing = self.missing_bytes
+            yield from self.feed(data[:missing])
+            data = data[missing:]
 
 
 def frame(kind: int, body: bytes) -> bytes:

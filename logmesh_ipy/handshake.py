@@ -2,23 +2,36 @@
 
 The server sends a ``Challenge``, the client answers with a ``Hello`` that carries its proof and a
 challenge of its own, the server answers ``Welcome`` with the proof back, or ``Refused``. A proof
-is HMAC-SHA256 over the direction, both nonces and who calls, so it can be neither replayed nor
-reflected. Nothing but these four small frames is decoded before the proof holds.
+is HMAC-SHA256 over the direction and all else that both have said, nonces, versions and who calls,
+so it can be neither replayed nor reflected, and not one bit of it can be changed on the way.
+Nothing but these four small frames is decoded before the proof holds, and of the other's text
+nothing is told on but what can be printed.
 """
 
 from __future__ import annotations
 
 import enum
 import hmac
+from dataclasses import replace
 from typing import Optional, Tuple, Union
 
 from .errors import HandshakeError, ProtocolError
 from .wire import WIRE_VERSION, Challenge, Hello, Message, Refused, Welcome
 
-__all__ = ["NONCE_BYTES", "ClientHandshake", "Role", "ServerHandshake"]
+__all__ = ["NONCE_BYTES", "ClientHandshake", "Role", "ServerHandshake", "Token"]
 
 NONCE_BYTES = 16
 _MAX_NAME = 256
+_MAX_SHOWN = 300
+
+
+class Token(bytes):
+    """A mesh's secret. No text is made of it: what tells of an object tells not its token."""
+
+    def __repr__(self) -> str:
+        return "<token>"
+
+    __str__ = __repr__
 
 
 class Role(str, enum.Enum):
@@ -29,10 +42,20 @@ class Role(str, enum.Enum):
     RUN = "run"
 
 
-def _proof(token: bytes, direction: bytes, first: bytes, second: bytes, who: str) -> bytes:
-    parts = (direction, first, second, who.encode())
-    message = b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+def _proof(token: bytes, direction: bytes, challenge: Challenge, hello: Hello) -> bytes:
+    """Over all fields of both but the proof itself."""
+    said = (
+        *(str(challenge.version), challenge.package, challenge.nonce),
+        *(str(hello.version), hello.package, hello.role, hello.name, hello.nonce),
+    )
+    parts = [direction, *(part.encode() if isinstance(part, str) else part for part in said)]
+    message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     return hmac.digest(token, message, "sha256")
+
+
+def _printable(text: str) -> str:
+    """A stranger's text, short and without anything that a terminal would obey."""
+    return ascii(text[:_MAX_SHOWN])[1:-1] + ("..." if len(text) > _MAX_SHOWN else "")
 
 
 class ServerHandshake:
@@ -44,14 +67,13 @@ class ServerHandshake:
 
     def __init__(self, token: bytes, nonce: bytes, package: str) -> None:
         self._token = token
-        self._nonce = nonce
-        self._package = package
+        self._challenge = Challenge(version=WIRE_VERSION, package=package, nonce=nonce)
         self._judged = False
         self.peer: Optional[Tuple[Role, str]] = None
 
     def start(self) -> Challenge:
         """The first frame of the connection."""
-        return Challenge(version=WIRE_VERSION, package=self._package, nonce=self._nonce)
+        return self._challenge
 
     def receive(self, message: Message) -> Union[Welcome, Refused]:
         """Judge the peer's Hello."""
@@ -62,13 +84,13 @@ class ServerHandshake:
             return Refused(reason="the first frame must be a Hello")
         if message.version != WIRE_VERSION:
             return Refused(
-                reason=f"wire version {message.version} (logmesh_ipy {message.package}) does not "
-                f"fit {WIRE_VERSION} (logmesh_ipy {self._package}): install the same version"
+                reason=f"wire version {message.version} (logmesh_ipy "
+                f"{_printable(message.package)}) does not fit {WIRE_VERSION} (logmesh_ipy "
+                f"{self._challenge.package}): install the same version"
             )
         if len(message.nonce) != NONCE_BYTES or len(message.name) > _MAX_NAME:
             return Refused(reason="malformed Hello")
-        who = f"{message.role}:{message.name}"
-        expected = _proof(self._token, b"client", self._nonce, message.nonce, who)
+        expected = _proof(self._token, b"client", self._challenge, message)
         if not hmac.compare_digest(expected, message.proof):
             return Refused(reason="the token does not fit this mesh")
         try:
@@ -76,7 +98,7 @@ class ServerHandshake:
         except ValueError:
             return Refused(reason="unknown role")
         self.peer = (role, message.name)
-        return Welcome(proof=_proof(self._token, b"server", message.nonce, self._nonce, who))
+        return Welcome(proof=_proof(self._token, b"server", self._challenge, message))
 
 
 class ClientHandshake:
@@ -97,25 +119,26 @@ class ClientHandshake:
             if message.version != WIRE_VERSION:
                 raise HandshakeError(
                     f"the client speaks wire version {message.version} (logmesh_ipy "
-                    f"{message.package}), this side {WIRE_VERSION} (logmesh_ipy {self._package})"
+                    f"{_printable(message.package)}), this side {WIRE_VERSION} (logmesh_ipy "
+                    f"{self._package})"
                 )
             if len(message.nonce) != NONCE_BYTES:
                 raise HandshakeError("malformed Challenge")
-            who = f"{self._role.value}:{self._name}"
-            self._expected = _proof(self._token, b"server", self._nonce, message.nonce, who)
-            return Hello(
+            hello = Hello(
                 version=WIRE_VERSION,
                 package=self._package,
                 role=self._role.value,
                 name=self._name,
                 nonce=self._nonce,
-                proof=_proof(self._token, b"client", message.nonce, self._nonce, who),
+                proof=b"",
             )
+            self._expected = _proof(self._token, b"server", message, hello)
+            return replace(hello, proof=_proof(self._token, b"client", message, hello))
         if type(message) is Welcome and self._expected is not None and not self.done:
             if not hmac.compare_digest(self._expected, message.proof):
                 raise HandshakeError("the server does not know this mesh's token")
             self.done = True
             return None
         if type(message) is Refused:
-            raise HandshakeError(f"refused: {message.reason}")
+            raise HandshakeError(f"refused: {_printable(message.reason)}")
         raise ProtocolError(f"unexpected {type(message).__name__} in the handshake")

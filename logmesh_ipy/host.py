@@ -1,6 +1,6 @@
 """One host's bootstrap as the driver sees it: started by an engine, asked over its connection.
 
-    start > connected > stop (or lost: it died, or its connection broke) > nothing of it is left
+    start > connected > stop (or lost: it died, or does not connect again) > nothing of it is left
 
 Used by the mesh, on the client's loop only.
 """
@@ -13,21 +13,25 @@ import os
 import signal
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
+from .channel import Connection
 from .config import HostOptions
 from .engines.base import Engine, HostHandle, HostPlan
-from .errors import LogMeshError, MeshStateError, SpawnError
+from .errors import LogMeshError, MeshStateError, SpawnError, indented
 from .handshake import Role
 from .instance import Instance
 from .model import fold_ranks
-from .rpc import Caller
+from .redaction_rules import rules_for
+from .rpc import RECONNECT_SEC, Caller
+from .sanitize import inert
+from .sockets import private_directory
 
 __all__ = ["Host"]
 
 _SPAWN_AT_ONCE = 16
 """Starting one takes the bootstrap some 3 ms, in which it does nothing else."""
 _TERM_SEC = 0.3
-_STOP_SEC = 3.0
 _END_SEC = 1.0
+_LOOK_SEC = 0.005
 
 
 class Host:
@@ -49,26 +53,29 @@ class Host:
         self._handle: Optional[HostHandle] = None
         self._caller: Optional[Caller] = None
         self._gone = asyncio.Event()
+        self._return: Optional[asyncio.Task[None]] = None
         self._stopping = False
+        self._options = HostOptions()
 
     async def start(self, engine: Engine, options: HostOptions) -> None:
         """Have the engine start the bootstrap, and wait for its connection. Raises SpawnError."""
-        connected: asyncio.Future[Caller] = asyncio.get_running_loop().create_future()
+        self._options = options
+        connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        caller = Caller(self._event, self._disconnected)
 
-        def accept(connection: Any) -> Caller:
-            caller = Caller(connection, self._event, self._lost)
+        def accept(connection: Connection) -> Caller:
             if not connected.done():
-                connected.set_result(caller)
-            return caller
+                connected.set_result(None)
+            return caller.connected(connection)
 
         self._instance.when_connected(Role.BOOTSTRAP, self._name, accept)
-        handle = self._handle = await engine.start_host(self._plan(options))
+        handle = self._handle = await engine.start_host(self._plan(engine, options))
         while not connected.done():
             await asyncio.wait([connected], timeout=0.05)
             if not connected.done() and not handle.is_running():
-                words = handle.last_words()
+                words = self.last_words()
                 raise SpawnError(f"the bootstrap ended at once{': ' + words if words else ''}")
-        self._caller = connected.result()
+        self._caller = caller
 
     async def call(self, method: str, **args: Any) -> Any:
         """Ask the bootstrap. Raises TransportError when it is gone, RemoteCallError for its no."""
@@ -102,10 +109,12 @@ class Host:
                 cwd=cwd,
             )
             started.update((int(proc), pid) for proc, pid in answer["started"].items())
-            failures.update((rank_of[int(proc)], why) for proc, why in answer["failed"].items())
+            failures.update(
+                (rank_of[int(proc)], inert(why)) for proc, why in answer["failed"].items()
+            )
         if failures:
             await self.call("signal", procs=list(started), number=signal.SIGKILL)
-            words = failures[min(failures)]
+            words = indented(failures[min(failures)])
             raise SpawnError(f"cannot start on ranks {fold_ranks(failures)}: {words}", failures)
         return started
 
@@ -118,33 +127,43 @@ class Host:
         return b"\n".join(lines).decode(errors="backslashreplace")
 
     def last_words(self) -> str:
-        """The end of what the bootstrap itself wrote to stderr."""
-        return "" if self._handle is None else self._handle.last_words()
+        """The end of what the bootstrap itself wrote to stderr, redacted and inert."""
+        if self._handle is None:
+            return ""
+        environs = [os.environ] if self._options.redact_environment else []
+        rules = rules_for(self._options.redact, *environs)
+        return indented(inert(rules.redact_text(self._handle.last_words())))
 
-    async def stop(self) -> None:
-        """End all its processes and itself; where it does not do so, it is killed with them."""
+    async def stop(self, within_sec: float) -> None:
+        """End all its processes and itself; where that is not done in time, they are killed."""
         self._stopping = True
         if self._caller is not None and not self._caller.lost:
             with contextlib.suppress(LogMeshError, asyncio.TimeoutError):
-                await asyncio.wait_for(self._caller.call("stop", grace_sec=_TERM_SEC), _STOP_SEC)
-                await asyncio.wait_for(self._gone.wait(), _END_SEC)
+                await asyncio.wait_for(self._told_to_stop(self._caller), within_sec)
         self._instance.forget_peer(Role.BOOTSTRAP, self._name)
         await self.clean_up()
 
+    async def _told_to_stop(self, caller: Caller) -> None:
+        await caller.call("stop", grace_sec=_TERM_SEC)
+        await self._gone.wait()
+
     async def clean_up(self) -> None:
-        """The connection is gone: give the bootstrap a moment to end, kill what it left behind."""
+        """Kill what the bootstrap left behind, and itself.
+
+        Where its connection is gone it gets a moment to end by itself.
+        """
         if self._handle is None:
             return
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _END_SEC
+        deadline = loop.time() + (_END_SEC if self._gone.is_set() else 0.0)
         while self._handle.is_running() and loop.time() < deadline:  # noqa: ASYNC110 (not ours)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(_LOOK_SEC)
         self._handle.clean_up()
 
-    def _plan(self, options: HostOptions) -> HostPlan:
+    def _plan(self, engine: Engine, options: HostOptions) -> HostPlan:
         session = self._instance.directory
         directory = f"{session}/{self._name}"
-        os.mkdir(directory, 0o700)
+        private_directory(directory)
         return HostPlan(
             name=self._name,
             config={
@@ -152,8 +171,8 @@ class Host:
                 "directory": directory,
                 "session_directory": session,
                 "session": f"{os.path.basename(session)}-{self._name}",
-                "uplink": self._instance.address,
-                "token": self._instance.token,
+                **self._instance.uplink(local=engine.is_local),
+                "patience_sec": self._instance.patience_sec,
                 "options": options.to_map(),
             },
         )
@@ -162,7 +181,22 @@ class Host:
         if name == "exited":
             self._on_exit(args["proc"], args["code"])
 
-    def _lost(self, error: Optional[Exception]) -> None:
-        self._gone.set()
-        if not self._stopping:
-            self._on_lost()
+    def _disconnected(self, error: Optional[Exception]) -> None:
+        """Its connection broke: it has ended, as it does when told to stop, or it dials again."""
+        if self._return is None or self._return.done():
+            self._return = asyncio.ensure_future(self._await_return())
+
+    async def _await_return(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert self._caller is not None
+        assert self._handle is not None
+        while not self._caller.up:
+            since = loop.time() - began
+            if since > RECONNECT_SEC or not self._handle.is_running():
+                self._caller.fail("the bootstrap is gone")
+                self._gone.set()
+                if not self._stopping:
+                    self._on_lost()
+                return
+            await asyncio.sleep(_LOOK_SEC if since < _END_SEC else 10 * _LOOK_SEC)

@@ -9,24 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import secrets
-import shutil
 import socket
-import tempfile
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol
 
+from .addresses import NetAddress, parse_address
+from .certificate import make_certificate
 from .channel import Connection, Handler, Server, let_go_in_forked_children, serve
 from .config import MeshOptions
-from .errors import MeshStateError
-from .handshake import Role
+from .crashed_sessions import sweep
+from .errors import MeshStateError, OptionError
+from .gate import Refusals
+from .handshake import Role, Token
+from .heartbeat import ACCEPTED_PATIENCE_SEC, DIALLED_PATIENCE_SEC, Heartbeat
 from .log_client_actor import LogClientActor
 from .loop import MeshLoop
+from .names import clean_hostname
 from .procs import raise_file_limit
+from .runtime_directory import RuntimeDirectory, sweep_stale
 from .store import LogStore
+from .store_keeper import StoreKeeper
+from .store_places import SessionPlace
 from .template_table import TemplateTable
+from .tls import Certificate
 
 if TYPE_CHECKING:
     from .mesh import ProcMesh
@@ -57,18 +66,24 @@ class Instance:
     ) -> None:
         self.options = options
         self.loop = MeshLoop(loop)
-        self.token = secrets.token_bytes(32)
-        self.directory = ""
-        self.hostname = socket.gethostname()
+        self.token = Token(secrets.token_bytes(32))
+        self._directory: Optional[RuntimeDirectory] = None
+        self.hostname = clean_hostname(socket.gethostname())
         self.store = LogStore(
             memory_bytes=options.store_memory_bytes,
             max_line_bytes=options.max_line_bytes,
+            session=SessionPlace(options.store_directory) if options.keep_sessions else None,
             templates=TemplateTable(
                 options.similarity_threshold, exact=options.grouping == "exact"
             ),
         )
         self._actor: Optional[LogClientActor] = None
+        self._keeper: Optional[StoreKeeper] = None
         self._server: Optional[Server] = None
+        self._listener: Optional[Server] = None
+        self._certificate: Optional[Certificate] = None
+        self.refused = Refusals()
+        """Who did not get in, and why."""
         self._awaited: Dict[str, HandlerFactory] = {}
         self._holders = 0
         self._next_proc = 0
@@ -99,9 +114,24 @@ class Instance:
         return self._actor
 
     @property
+    def directory(self) -> str:
+        """Where its sockets are; empty before the first mesh."""
+        return "" if self._directory is None else self._directory.path
+
+    @property
     def address(self) -> str:
         """Where bootstraps and procs on this machine reach the client."""
         return f"unix:{self.directory}/client.sock"
+
+    @property
+    def listen_address(self) -> str:
+        """Where hosts elsewhere reach the client, with the true port; empty where they cannot."""
+        return "" if self._listener is None else self._listener.address
+
+    @property
+    def patience_sec(self) -> Optional[float]:
+        """How long peers may hear nothing of the client; on a loop that cells block, for ever."""
+        return DIALLED_PATIENCE_SEC if self.loop.own_thread else None
 
     async def acquire(self) -> None:
         """One more mesh; the first one makes the directory and opens the socket."""
@@ -111,14 +141,55 @@ class Instance:
         if self._actor is None:
             try:
                 raise_file_limit()
-                self.directory = tempfile.mkdtemp(prefix="logmesh-")
+                sweep_stale()
+                with contextlib.suppress(OptionError):  # the store tells what is wrong there
+                    sweep(
+                        self.options.store_directory,
+                        most=self.options.keep_sessions,
+                        most_bytes=self.options.keep_sessions_bytes,
+                        most_days=self.options.keep_sessions_days,
+                    )
+                self._directory = RuntimeDirectory()
                 # Its bootstraps remove it when this process ends; if they died, nobody else does.
                 atexit.register(self._remove_directory)
                 self._actor = LogClientActor(self.store)
-                self._server = await serve(self.address, self._accept, self.token)
+                self._keeper = StoreKeeper(self.store, self._actor)
+                self._server = await serve(
+                    self.address, self._accept, self.token, refused=self.refused
+                )
+                if self.options.listen:
+                    await self._listen(self.options.listen)
             except BaseException:
                 await self.release()
                 raise
+
+    async def _listen(self, address: str) -> None:
+        where = parse_address(address)
+        if isinstance(where, NetAddress) and where.tls:
+            self._certificate = make_certificate()
+        self._listener = await serve(
+            address, self._accept, self.token, certificate=self._certificate, refused=self.refused
+        )
+
+    def uplink(self, *, local: bool) -> Dict[str, Any]:
+        """What a bootstrap must know to reach the client: address, token, certificate if any.
+
+        Raises OptionError for a host elsewhere where the client does not listen.
+        """
+        if local:
+            return {"uplink": self.address, "token": self.token}
+        if self._listener is None:
+            raise OptionError(
+                "hosts elsewhere need an address to dial: set listen to tls://0.0.0.0:0, or to "
+                "another tls://host:port, and start again"
+            )
+        public = None if self._certificate is None else self._certificate.public
+        return {"uplink": self._listener.address, "token": self.token, "certificate": public}
+
+    async def saved(self) -> None:
+        """What the store has outlives a crash of this process now, where the disk allows it."""
+        if self._keeper is not None:
+            await self._keeper.saved()
 
     async def release(self) -> None:
         """One mesh less; the last one closes everything but the store."""
@@ -126,8 +197,11 @@ class Instance:
         if self._holders > 0 or self.closed:
             return
         self.closed = True
-        if self._server is not None:
-            self._server.close()
+        if self._keeper is not None:
+            self._keeper.end()
+        for server in (self._server, self._listener):
+            if server is not None:
+                server.close()
         if self.view is not None:
             self.view.close()
         atexit.unregister(self._remove_directory)
@@ -138,8 +212,8 @@ class Instance:
             self.loop.close()
 
     def _remove_directory(self) -> None:
-        if not self.forked:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        if self._directory is not None and not self.forked:
+            self._directory.remove()
 
     def close_unused(self) -> None:
         """Close one that no mesh holds: a start has failed before there was anything to end."""
@@ -183,6 +257,7 @@ class Instance:
 
     def _accept(self, connection: Connection) -> Handler:
         assert connection.peer is not None
+        Heartbeat(connection, ACCEPTED_PATIENCE_SEC)
         role, name = connection.peer
         if role is Role.FORWARDER:
             return self.actor

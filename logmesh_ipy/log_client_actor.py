@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import replace
-from typing import Callable, DefaultDict, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Callable, DefaultDict, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
 
 from .actor import Actor
 from .barrier import FlushLedger, FlushOutcome
 from .channel import Connection
 from .clock import SYSTEM_CLOCK, Clock
+from .ended_sources import EndedSources, SourceNumbers
 from .errors import ProtocolError
 from .model import (
     STREAMS,
@@ -32,6 +33,7 @@ from .model import (
     ProcInfo,
     StreamTotals,
 )
+from .names import clean_hostname
 from .sequence import StreamLedger, Verdict
 from .wire import (
     LOG_KIND,
@@ -42,6 +44,7 @@ from .wire import (
     Flushed,
     GapFrame,
     Message,
+    Ping,
     Resume,
     Written,
     decode,
@@ -56,9 +59,10 @@ _ACK_BYTES = 512 << 10
 class _Group:
     """What the sources of one mesh brought, and how much of it a report has told."""
 
-    __slots__ = ("gaps", "lines", "told_gaps", "told_lines")
+    __slots__ = ("gaps", "lines", "sources", "told_gaps", "told_lines")
 
     def __init__(self) -> None:
+        self.sources = SourceNumbers()
         self.lines = 0
         self.gaps: List[Gap] = []
         self.told_lines = 0
@@ -70,7 +74,7 @@ class ProcRecord:
 
     __slots__ = (
         "connection", "epoch", "exit_code", "generation", "group", "has_runtime", "info", "ledgers",
-        "level", "lost", "on_attach", "stream_to_client", "unacked_bytes",
+        "level", "lost", "on_attach", "over", "stream_to_client", "unacked_bytes",
     )  # fmt: skip
 
     def __init__(self, info: ProcInfo, has_runtime: bool, group: int) -> None:
@@ -85,6 +89,7 @@ class ProcRecord:
         self.level: Optional[int] = None
         self.exit_code: Optional[int] = None
         self.lost = False
+        self.over = False
         self.on_attach: Callable[[], None] = lambda: None
         self.unacked_bytes = 0
 
@@ -107,13 +112,14 @@ class LogClientActor(Actor):
         self._sink = sink
         self._clock = clock
         self.records: Dict[int, ProcRecord] = {}
+        self._ended = EndedSources()
         self.gaps: List[Gap] = []
         self.aggregate_window_sec: Optional[float] = None
         self.protocol_errors = 0
         self._flushes = FlushLedger()
         self._waiters: Dict[int, asyncio.Future[FlushReport]] = {}
         self._groups: DefaultDict[int, _Group] = defaultdict(_Group)
-        self._scopes: Dict[int, Tuple[int, bool]] = {}
+        self._scopes: Dict[int, Tuple[int, bool, int]] = {}
         self._timer: Optional[asyncio.TimerHandle] = None
         self._unacked: Set[Tuple[int, OutputTarget]] = set()
         self._ack_timer: Optional[asyncio.TimerHandle] = None
@@ -127,7 +133,16 @@ class LogClientActor(Actor):
         ``group``: the mesh whose reports tell of its lines and gaps.
         """
         record = self.records[info.proc] = ProcRecord(info, has_runtime, group)
+        self._groups[group].sources.add(info.proc)
         return record
+
+    def sources_of(self, group: int) -> Optional[FrozenSet[int]]:
+        """All sources that a mesh has or had; None where there are no others. For any thread."""
+        groups = self._groups.copy()
+        own = groups.pop(group, None)
+        if own is None:
+            return frozenset()
+        return own.sources.frozen() if any(len(g.sources) for g in groups.values()) else None
 
     def set_mode(self, procs: Iterable[int], stream_to_client: bool, level: Optional[int]) -> None:
         """Tell forwarders and runtime actors; who attaches later is told then."""
@@ -150,7 +165,7 @@ class LogClientActor(Actor):
         """The bootstrap of these procs is gone: what they still had is a gap of unknown extent."""
         for proc in procs:
             record = self.records[proc]
-            if record.lost:
+            if record.lost or (record.exit_code is not None and record.ended):
                 continue
             record.lost = True
             for target, ledger in record.ledgers.items():
@@ -167,17 +182,18 @@ class LogClientActor(Actor):
         """The procs' mesh has stopped: no barrier waits for them any more."""
         for proc in procs:
             self._flushes.settle(proc)
+            self._over(proc)
         self._complete()
 
     def totals(self, procs: Optional[Iterable[int]] = None) -> StreamTotals:
-        """The ledger's sum over procs (all by default) and their streams."""
+        """The ledger's sum over procs (all there ever were by default) and their streams."""
         total = StreamTotals()
-        records = self.records.values() if procs is None else [self.records[p] for p in procs]
-        for record in records:
-            for ledger in record.ledgers.values():
-                for name in StreamTotals.__slots__:
-                    value = getattr(total, name) + getattr(ledger.totals, name)
-                    setattr(total, name, value)
+        if procs is None:
+            total.add(self._ended.totals)
+            procs = list(self.records)
+        for proc in procs:
+            for ledger in self.records[proc].ledgers.values():
+                total.add(ledger.totals)
         return total
 
     @property
@@ -199,6 +215,8 @@ class LogClientActor(Actor):
             self._attach(connection, message)
         elif isinstance(message, (Written, GapFrame, End)):
             self._stream_message(connection, message)
+        elif type(message) is Ping:
+            return
         else:
             raise ProtocolError(f"a forwarder sent {type(message).__name__}")
 
@@ -224,12 +242,16 @@ class LogClientActor(Actor):
         if message.generation < record.generation or message.epoch < record.epoch:
             connection.send(Fenced(proc=message.proc, generation=message.generation))
             return
+        if record.connection is not None and record.connection is not connection:
+            record.connection.send(Fenced(proc=message.proc, generation=record.generation))
         record.generation = message.generation
         record.epoch = message.epoch
         record.connection = connection
         if not record.info.pid:
             record.info = replace(
-                record.info, pid=message.pid, hostname=message.hostname or record.info.hostname
+                record.info,
+                pid=message.pid,
+                hostname=clean_hostname(message.hostname) or record.info.hostname,
             )
         for target, ledger in record.ledgers.items():
             lines, size = ledger.begin(message.epoch)
@@ -254,6 +276,7 @@ class LogClientActor(Actor):
     def _log(self, connection: Connection, log: LogMessage.Log) -> None:
         record = self._record(connection, log.proc)
         if record is None or log.generation != record.generation:
+            connection.send(Fenced(proc=log.proc, generation=log.generation))
             return
         target = log.output_target
         if record.ledgers[target].accept(log) is Verdict.NEW:
@@ -305,9 +328,18 @@ class LogClientActor(Actor):
             self._ack_soon(record, target, 0)
 
     def _flushed(self, connection: Connection, message: Flushed) -> None:
-        if self._record(connection, message.proc) is not None:
-            self._flushes.ack(message.proc, message.version)
-            self._complete()
+        record = self._record(connection, message.proc)
+        if record is None:
+            return
+        covered = (message.next_stdout, message.next_stderr)
+        for target, next_seq in zip(STREAMS, covered, strict=True):
+            if record.ledgers[target].next_seq < next_seq:
+                raise ProtocolError(
+                    f"{record.info.name}: barrier {message.version} covers batch {next_seq - 1} "
+                    f"of {target.label}, due is {record.ledgers[target].next_seq}"
+                )
+        self._flushes.ack(message.proc, message.version)
+        self._complete()
 
     def _send_mode(self, record: ProcRecord) -> None:
         if record.connection is None:
@@ -328,7 +360,8 @@ class LogClientActor(Actor):
     def _send_acks(self) -> None:
         self._ack_timer = None
         for proc, target in self._unacked:
-            self._send_ack(self.records[proc], target)
+            if proc in self.records:
+                self._send_ack(self.records[proc], target)
         self._unacked.clear()
 
     def _send_ack(self, record: ProcRecord, target: OutputTarget) -> None:
@@ -365,12 +398,14 @@ class LogClientActor(Actor):
     ) -> asyncio.Future[FlushReport]:
         """Open a barrier over the expected procs; the future is its report.
 
-        The report tells of the group's lines and gaps since the report before it; with ``tells``
-        False nobody will look at it, so that the next one tells of the same.
+        The report tells of the group's lines and gaps since the report before it, and of all gaps
+        since its own beginning, though another one may have told them: what is lost makes each
+        report false that it happened to. With ``tells`` False nobody will look at it, so that the
+        next one tells of the same.
         """
         now = self._clock.monotonic()
         version = self._flushes.start(message.expected_procs, now, message.timeout_sec)
-        self._scopes[version] = (group, tells)
+        self._scopes[version] = (group, tells, len(self._groups[group].gaps))
         waiter = self._waiters[version] = self.loop.create_future()
         waiter.add_done_callback(lambda _: self._forget_flush(version))
         request = LogForwardMessage.ForceSyncFlush(version=version)
@@ -392,6 +427,26 @@ class LogClientActor(Actor):
         if record.exit_code is not None and record.ended:
             self._flushes.settle(record.info.proc)
             self._complete()
+            if not record.has_runtime:
+                self._over(record.info.proc)
+
+    def _over(self, proc: int) -> None:
+        """A command has ended, or the mesh of a proc: its record is kept for a while."""
+        record = self.records.get(proc)
+        if record is not None and not record.over:
+            record.over = True
+            now = self._clock.monotonic()
+            self._ended.add(proc, now)
+            self._ended.forget_old(now, self._forget_record)
+
+    def _forget_record(self, proc: int) -> bool:
+        record = self.records[proc]
+        if record.attached or not self._flushes.forget(proc):
+            return False
+        self._ended.count(ledger.totals for ledger in record.ledgers.values())
+        self._sink.forget(proc)
+        del self.records[proc]
+        return True
 
     def _expire(self) -> None:
         self._timer = None
@@ -412,9 +467,12 @@ class LogClientActor(Actor):
             self._timer = self.loop.call_later(delay, self._expire)
 
     def _report(self, outcome: FlushOutcome) -> FlushReport:
-        number, tells = self._scopes[outcome.version]
+        number, tells, gaps_before = self._scopes[outcome.version]
         group = self._groups[number]
-        lines, gaps = group.lines - group.told_lines, group.gaps[group.told_gaps :]
+        lines, gaps = (
+            group.lines - group.told_lines,
+            group.gaps[min(group.told_gaps, gaps_before) :],
+        )
         if tells:
             group.told_lines, group.told_gaps = group.lines, len(group.gaps)
         procs = (*outcome.acked, *outcome.exited, *outcome.late)

@@ -6,13 +6,12 @@ Parquet are for programs: they keep the line as it was written.
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, BinaryIO, Iterable, Iterator, List
 
 from .levels import level_name
 from .log_summary import source_prefix
-from .sanitize import to_text
+from .sanitize import to_json, to_text
 from .store import ChunkHead
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def _objects(block: LineBlock) -> Iterator[str]:
     texts, levels = block.text.to_pylist(), block.levels().to_pylist()
     for (chunk, index, _), text, level in zip(block.lines(), texts, levels, strict=True):
         name = "null" if level is None else f'"{level_name(level)}"'
-        shown = json.dumps(text, ensure_ascii=False)
+        shown = to_json(text)
         seq = chunk.first_line + index
         yield f'{beginnings[id(chunk)]}, "level": {name}, "text": {shown}, "seq": {seq}}}\n'
 
@@ -83,4 +82,4 @@ def _beginning(chunk: ChunkHead) -> str:
         "pid": chunk.info.pid,
         "stream": chunk.target.label,
     }
-    return json.dumps(common, ensure_ascii=False)[:-1]
+    return to_json(common)[:-1]

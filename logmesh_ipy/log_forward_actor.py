@@ -20,17 +20,21 @@ resumed data, and a marker that was posted before proves nothing any more.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections import deque
 from typing import Callable, Deque, Dict, Optional, Protocol, Tuple
 
 from .actor import Actor
+from .addresses import socket_path
+from .backoff import Backoff
 from .barrier import DrainTracker
-from .channel import Connection, Server, any_address, dial, parse_address, serve
+from .channel import Connection, Server, dial, serve
 from .errors import HandshakeError, ProtocolError, TransportError
 from .frames import frame
-from .model import BOOTSTRAP_LOG_CHANNEL, STREAMS, LogForwardMessage, LogMessage
+from .model import BOOTSTRAP_LOG_CHANNEL, STREAMS, LogForwardMessage, LogMessage, OutputTarget
+from .sockets import any_address
 from .wire import (
     LOG_KIND,
     Ack,
@@ -100,12 +104,15 @@ class LogForwardActor(Actor):
         self._drains = DrainTracker(STREAMS if self.has_parents else ())
         self._rx: Deque[Tuple[Connection, int, bytes]] = deque()
         self._links = 0
-        self._posted: Deque[int] = deque()
+        self._posted: Deque[Tuple[int, Flushed]] = deque()
+        self._drained_to: Dict[int, Dict[int, int]] = {}
         self._parents: Dict[int, Connection] = {}
         self._opened: Optional[Open] = None
         self._resume: Optional[Resume] = None
         self._server: Optional[Server] = None
         self._flush_tx: Optional[Connection] = None
+        self._dialling: Optional[asyncio.Task[None]] = None
+        self._backoff = Backoff()
         self._heartbeat: Optional[asyncio.TimerHandle] = None
         self.on(LogForwardMessage.Forward, self._forward)
         self.on(LogForwardMessage.SetMode, self._set_mode)
@@ -130,6 +137,17 @@ class LogForwardActor(Actor):
         self._flush_tx = await dial(self.address, self)
         self._beat()
 
+    async def _dial_itself(self) -> None:
+        """Its own connection broke: markers that were on it, and not yet read, are posted again."""
+        connection: Optional[Connection] = None
+        while connection is None:
+            await asyncio.sleep(self._backoff.pause(self.loop.time()))
+            with contextlib.suppress(TransportError):
+                connection = await dial(self.address, self)
+        self._flush_tx = connection
+        for _, flushed in self._posted:
+            connection.send(LogMessage.Flush(sync_version=flushed.version))
+
     def use_link(self, link: Link) -> None:
         """Set the uplink; ``link_up`` and ``link_down`` follow from it."""
         self._link = link
@@ -149,6 +167,8 @@ class LogForwardActor(Actor):
 
     def client_message(self, message: Message) -> None:
         """What the client sends down: acks, resume, control."""
+        if isinstance(message, (Ack, Resume, Fenced)) and message.proc != self.proc:
+            raise ProtocolError(f"a {type(message).__name__} of proc {message.proc}")
         if type(message) is Ack:
             parent = self._parents.get(message.target)
             if parent is not None:
@@ -172,12 +192,15 @@ class LogForwardActor(Actor):
         """Stop serving, leave nothing behind."""
         if self._heartbeat is not None:
             self._heartbeat.cancel()
-        if self._flush_tx is not None:
-            self._flush_tx.abort()
+        flush_tx, self._flush_tx = self._flush_tx, None
+        if flush_tx is not None:
+            flush_tx.abort()
+        if self._dialling is not None:
+            self._dialling.cancel()
         if self._server is not None:
             self._server.close()
             if not self.has_parents:
-                shutil.rmtree(os.path.dirname(parse_address(self.address)), ignore_errors=True)
+                shutil.rmtree(os.path.dirname(socket_path(self.address)), ignore_errors=True)
 
     # --- the log channel ------------------------------------------------------------------
 
@@ -194,6 +217,9 @@ class LogForwardActor(Actor):
         for target, parent in tuple(self._parents.items()):
             if parent is connection:
                 del self._parents[target]
+        if connection is self._flush_tx:
+            self._flush_tx = None
+            self._dialling = self.loop.create_task(self._dial_itself())
 
     def _forward(self, _: LogForwardMessage.Forward) -> None:
         while self._rx:
@@ -225,8 +251,11 @@ class LogForwardActor(Actor):
         elif connection not in self._parents.values():
             raise ProtocolError(f"{type(message).__name__} before Open")
         elif type(message) is Drained:
-            if self._drains.drained(message.version, message.target):
-                self._post(message.version)
+            version, target = message.version, message.target
+            if version in self._drains.open_versions(target):
+                self._drained_to.setdefault(version, {})[target] = message.next_seq
+            if self._drains.drained(version, target):
+                self._post(version)
         elif isinstance(message, (GapFrame, End, Written)):
             if self._link is not None:
                 self._link.send_bytes(frame(kind, body))
@@ -297,16 +326,24 @@ class LogForwardActor(Actor):
 
     def _post(self, version: int) -> None:
         """Put the barrier's marker into the data stream, behind all that was read before."""
+        covered = self._drained_to.pop(version, {})
+        flushed = Flushed(
+            proc=self.proc,
+            version=version,
+            next_stdout=covered.get(OutputTarget.STDOUT, 0),
+            next_stderr=covered.get(OutputTarget.STDERR, 0),
+        )
+        self._posted.append((self._links, flushed))
         if self._flush_tx is not None:
-            self._posted.append(self._links)
             self._flush_tx.send(LogMessage.Flush(sync_version=version))
 
     def _marker(self, version: int) -> None:
         """The marker was read: all data before it is on the uplink. ``client.flush(version)``."""
-        if not self._posted:
+        if not self._posted or self._posted[0][1].version != version:
             raise ProtocolError(f"a marker of version {version} that was not posted here")
-        if self._posted.popleft() == self._links and self._link is not None:
-            self._link.send(Flushed(proc=self.proc, version=version))
+        links, flushed = self._posted.popleft()
+        if links == self._links and self._link is not None:
+            self._link.send(flushed)
 
     def _beat(self) -> None:
         self.heartbeats += 1

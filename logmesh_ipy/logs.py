@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import operator
 import os
+import warnings
 from io import BytesIO
 from itertools import chain
 from typing import (
@@ -26,6 +27,7 @@ from typing import (
     Iterator,
     List,
     Optional,
+    Protocol,
     Sequence,
     SupportsIndex,
     Tuple,
@@ -50,20 +52,35 @@ from .log_filter import (
 )
 from .log_summary import LogSummary
 from .log_workers import LogTask, in_order
-from .store import ChunkRun, LogStore, Row
+from .store import ChunkRun, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from .log_columns import LineBlock
 
-__all__ = ["Logs"]
+__all__ = ["LineStore", "Logs"]
 
 _READ_ROWS = 1 << 17
 _FIRST_STEP_BACK = 256
 
 R = TypeVar("R")
 Sources = Callable[[], Optional[FrozenSet[int]]]
+
+
+class LineStore(Protocol):
+    """What lines are read from: the store of a mesh, or what is left of one."""
+
+    @property
+    def rows(self) -> int:
+        """The row behind the last."""
+
+    @property
+    def first_row(self) -> int:
+        """The oldest row that is kept; those before went when the store was closed."""
+
+    def read_run(self, first_row: int, max_rows: int) -> ChunkRun:
+        """Chunks side by side from that with the row on, or from the next that is not lost."""
 
 
 class Logs:
@@ -95,7 +112,7 @@ class Logs:
     __slots__ = ("_filter", "_procs", "_sources", "_store")
 
     def __init__(
-        self, store: LogStore, sources: Sources, procs: int, wanted: Optional[LogFilter] = None
+        self, store: LineStore, sources: Sources, procs: int, wanted: Optional[LogFilter] = None
     ) -> None:
         self._store = store
         self._sources = sources
@@ -309,10 +326,14 @@ class Logs:
         """All chunks that hold rows from ``first`` to below ``end``, some megabytes at a time."""
         while first < end:
             run = self._store.read_run(first, min(_READ_ROWS, end - first))
-            if not run.heads or run.heads[0].first_row > first:
-                raise MeshStateError("the lines are gone: their store was closed")
-            first = run.heads[-1].first_row + run.heads[-1].count
-            yield run
+            found = min(run.heads[0].first_row, end) if run.heads else end
+            if found > first:
+                if first < self._store.first_row:
+                    raise MeshStateError("the lines are gone: their store was closed")
+                warnings.warn(f"lines are lost: rows {first:,} to {found - 1:,}", stacklevel=2)
+            first = run.heads[-1].first_row + run.heads[-1].count if run.heads else end
+            if found < end:
+                yield run
 
     def _found(
         self, first: int, end: int, make: Callable[[LineBlock], R]

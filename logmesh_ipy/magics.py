@@ -10,6 +10,7 @@ Loading this module loads the words of the commands; what does them is loaded by
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -21,7 +22,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 
-from .errors import CommandError, MeshStateError, OptionError, SpawnError
+from .errors import CommandError, MeshStateError, OptionError, SpawnError, indented
 
 if TYPE_CHECKING:
     from .session import NotebookSession
@@ -43,7 +44,10 @@ _SUMMARY = """\
 %logmesh set_mode   streaming, aggregation window, log level, automatic flush
 %logmesh flush      the barrier: all that was written before it is here
 %logmesh status     procs, streams, and the ledger of all lines
+%logmesh doctor     check the installation, and say what to do
 %logmesh panel      the whole mesh: the lines of all procs and cells
+%logmesh sessions   whose lines a crashed kernel has left
+%logmesh reopen     these lines, as data
 %logmesh stop       flush, then end the mesh
 
 %logmesh start? (and so on) tells the options of one."""
@@ -68,8 +72,16 @@ _SUMMARY = """\
 )  # fmt: skip
 @_argument("--level", metavar="L", help="level of Python's root logger in the procs (default INFO)")
 @_argument("--loop", metavar="thread|kernel", help="where the client runs (default thread)")
+@_argument(
+    "--listen", metavar="ADDRESS", help="where hosts elsewhere reach the kernel: tls://0.0.0.0:0"
+)
 @_argument("--view", metavar="panel|plain", help="how cells show the lines (default panel)")
 @_argument("--files", metavar="DIR", help="keep raw log files in this directory of the hosts")
+@_argument(
+    "--redact", metavar="PATTERN", action="append",
+    help="replace what this regular expression matches, beside those of c.LogMesh.redact (may be "
+    "given again); write {{3}} for {3}, as IPython fills in what stands in braces",
+)  # fmt: skip
 def _start(args: Any) -> None:
     """Start a mesh: bootstrap, procs, forwarders and the client; output streams from now on."""
 
@@ -109,14 +121,33 @@ def _flush(args: Any) -> None:
 
 
 @_magic_arguments("logmesh status")
+@_argument("--json", action="store_true", help="give it as a dict for programs: x = %%logmesh ...")
 def _status(args: Any) -> None:
     """Show procs, streams and the ledger: written = stored + skipped + gap + in flight."""
+
+
+@_magic_arguments("logmesh doctor")
+@_argument("--quick", action="store_true", help="do not start a proc to try it")
+def _doctor(args: Any) -> None:
+    """Check the installation, and say what to do where something is wrong. Needs no mesh."""
 
 
 @_magic_arguments("logmesh panel")
 @_argument("--lines", metavar="N", help="how many lines as text (default 200)")
 def _panel(args: Any) -> None:
     """Show the whole mesh, all cells: as an interactive view, or its last lines as text."""
+
+
+@_magic_arguments("logmesh sessions")
+def _sessions(args: Any) -> None:
+    """List the sessions that kernels have left when they crashed, and those that run."""
+
+
+@_magic_arguments("logmesh reopen")
+@_argument("name", nargs="?", metavar="NAME", help="which session (default: the last that crashed)")
+@_argument("--lines", metavar="N", help="only the last N lines")
+def _reopen(args: Any) -> None:
+    """Give the lines of a session as data: logs = %logmesh reopen, then logs.where(...)."""
 
 
 @_magic_arguments("logmesh stop")
@@ -131,7 +162,10 @@ COMMANDS: Dict[str, _Command] = {
     "set_mode": _set_mode,
     "flush": _flush,
     "status": _status,
+    "doctor": _doctor,
     "panel": _panel,
+    "sessions": _sessions,
+    "reopen": _reopen,
     "stop": _stop,
 }
 
@@ -147,6 +181,7 @@ class LogMeshMagics(Magics):
         self._shell = shell
         self._settings: Optional[LogMesh] = None
         self._awaited = False
+        self._told_of_crashes = False
 
     @property
     def session(self) -> NotebookSession:
@@ -230,15 +265,17 @@ class LogMeshMagics(Magics):
                 "%logmesh start --loop kernel must be awaited by its cell: write it at the top "
                 "level of a cell, and %load_ext logmesh_ipy in an earlier one"
             )
+        self.tell_of_crashes(options.store_directory)
         began = time.monotonic()
         view = self.settings.view_in_force(args.view)
         mesh = await self.session.start(
             options, self.settings.receipt_policy(), _progress(), view=view
         )
         files = f"; raw files in {options.host.files}" if options.host.files else ""
+        redacts = f"; redacts {', '.join(args.redact)}" if args.redact else ""
         sys.stdout.write(
             f"{len(mesh)} proc{'s' * (len(mesh) != 1)} on {mesh.instance.hostname}, ready in "
-            f"{time.monotonic() - began:.1f} s{files}\n"
+            f"{time.monotonic() - began:.1f} s{files}{redacts}\n"
         )
 
     async def _do_run(self, args: Any, cell: str) -> None:
@@ -278,23 +315,49 @@ class LogMeshMagics(Magics):
     async def _do_flush(self, args: Any, _: object) -> Any:
         return await self.session.flush(args.timeout)
 
-    async def _do_status(self, args: Any, _: object) -> None:
-        from .status import describe_status
+    async def _do_status(self, args: Any, _: object) -> Any:
+        from .status import describe_status, read_status
 
-        mesh = self.session.require("status")
-        host = await self.session.wait(mesh.host_status()) if not mesh.lost else {}
-        sys.stdout.write(describe_status(self.session, host) + "\n")
+        status = await read_status(self.session)
+        if args.json:
+            return status
+        sys.stdout.write(describe_status(status, self.session.mode_text()) + "\n")
+        return None
+
+    async def _do_doctor(self, args: Any, _: object) -> None:
+        from .doctor import diagnose, report_text
+
+        sys.stdout.write(report_text(diagnose(quick=args.quick, shell=self._shell)))
 
     async def _do_panel(self, args: Any, _: object) -> None:
         from .status import recent_lines
 
-        try:
-            lines = 200 if args.lines is None else int(args.lines)
-        except ValueError:
-            raise OptionError(f"--lines is {args.lines!r}; it must be a whole number") from None
-        if lines < 1:
-            raise OptionError(f"--lines is {lines}; it must be 1 or more")
+        lines = _line_count(args.lines, 200)
         self.session.show_panel(recent_lines(self.session.store, lines))
+
+    async def _do_sessions(self, args: Any, _: object) -> None:
+        from .crashed_sessions import saved_sessions
+
+        found = saved_sessions(self.settings.store_directory_in_force())
+        sys.stdout.write("".join(f"{session}\n" for session in found) or "no sessions\n")
+
+    async def _do_reopen(self, args: Any, _: object) -> Any:
+        from .crashed_sessions import reopen
+
+        lines = _line_count(args.lines, 0)
+        logs = reopen(args.name, self.settings.store_directory_in_force())
+        return logs[-lines:] if lines else logs
+
+    def tell_of_crashes(self, directory: str = "") -> None:
+        """Say in a line, once, that the lines of kernels that have crashed can be reopened."""
+        from .store_places import SessionPlace
+
+        if not self._told_of_crashes and os.path.isdir(SessionPlace(directory).path):
+            from .crashed_sessions import news_of_crashes
+
+            news = news_of_crashes(directory)
+            self._told_of_crashes = bool(news)
+            sys.stdout.write(news and f"{news}\n")
 
     async def _do_stop(self, args: Any, _: object) -> None:
         self.session.require("stop")
@@ -331,6 +394,16 @@ def _parse(name: str, rest: str) -> argparse.Namespace:
     return parser_of(name).parse_args(joined)
 
 
+def _line_count(text: Optional[str], default: int) -> int:
+    try:
+        lines = default if text is None else int(text)
+    except ValueError:
+        raise OptionError(f"--lines is {text!r:.80}; it must be a whole number") from None
+    if text is not None and lines < 1:
+        raise OptionError(f"--lines is {lines}; it must be 1 or more")
+    return lines
+
+
 def _split_command(rest: str) -> Tuple[str, List[str]]:
     options, found, command = f" {rest} ".partition(" -- ")
     try:
@@ -351,8 +424,8 @@ def _show_results(results: Dict[int, str]) -> None:
         if text:
             by_text.setdefault(text, []).append(rank)
     for text, ranks in by_text.items():
-        gap = "\n" if "\n" in text else " "
-        sys.stdout.write(f"Out[{fold_ranks(ranks)}]:{gap}{text}\n")
+        shown = indented(f"\n{text}") if "\n" in text else f" {text}"
+        sys.stdout.write(f"Out[{fold_ranks(ranks)}]:{shown}\n")
 
 
 def _progress() -> Callable[[int, int], None]:

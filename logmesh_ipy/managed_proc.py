@@ -6,7 +6,9 @@ The forwarder of a proc is *hosted* by the proc or *adopted* by the bootstrap:
     starting, hosted --exit, or no sign of life for 1 s while data waits--> adopted
     adopted --the living proc's forwarder answers again--> hosted
 
-A command that is not ours is adopted from the start. Each arrow raises the generation, and so
+A command that is not ours is adopted from the start. An adopted forwarder answers a barrier when
+it has relayed what the pipes hold, but not for a proc that is stopped (SIGSTOP): that one may have
+more in its buffers, so it is late until it runs again. Each arrow raises the generation, and so
 does each new connection: what an older one still sends is fenced by the client. The senders
 keep what is not acked, so nothing is lost on any arrow.
 """
@@ -15,25 +17,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Callable, Dict, List, Mapping, Optional
+from collections import deque
+from typing import Callable, Deque, Dict, List, Mapping, Optional
 
-from .channel import Connection, dial, parse_address
+from .addresses import socket_path
+from .backoff import Backoff
+from .channel import Connection, dial
 from .config import HostOptions
 from .errors import ProtocolError
 from .file_appender import FileAppender
+from .local_log_sender import TRANSPORT_ERRORS, LocalLogSender
 from .log_forward_actor import LogForwardActor
 from .model import STREAMS, LoggerRuntimeMessage, OutputTarget
-from .procs import Spawned
+from .procs import Spawned, is_stopped
+from .redaction import Redactor, Rules
 from .sequence import SendQueue, WhenFull
 from .spool import FileSpool
-from .stream_fwder import TRANSPORT_ERRORS, LocalLogSender, RecentLines, StreamFwder
+from .stream_fwder import RecentLines, StreamFwder
 from .uplink import Uplink
 from .wire import Ping, Pong, decode
 
 __all__ = ["PATIENCE_SEC", "ManagedProc"]
 
 PATIENCE_SEC = 1.0
-_PROBE_SEC = 1.0
 
 MakeUplink = Callable[..., Uplink]
 
@@ -57,6 +63,7 @@ class ManagedProc:
         spool_directory: str,
         make_uplink: MakeUplink,
         tees: Mapping[OutputTarget, Callable[[bytes], None]],
+        rules: Rules,
         on_finished: Callable[[ManagedProc], None],
     ) -> None:
         self.proc = proc
@@ -74,9 +81,13 @@ class ManagedProc:
         self._connecting: Optional[asyncio.Task[None]] = None
         self._adopting = False
         self._probe: Optional[_Probe] = None
+        self._held_barriers: Deque[Callable[[], None]] = deque()
+        self._backoff = Backoff()
+        self._again: Optional[asyncio.TimerHandle] = None
         self.closed = False
         self._loop = asyncio.get_running_loop()
         self._spools: List[FileSpool] = []
+        self.rules = rules
         self.files: Dict[OutputTarget, FileAppender] = {}
         self.senders: Dict[OutputTarget, LocalLogSender] = {}
         self.fwders: Dict[OutputTarget, StreamFwder] = {}
@@ -97,8 +108,24 @@ class ManagedProc:
                 sinks.append(file.append)
             self.senders[target] = sender
             self.fwders[target] = StreamFwder(
-                fd, sender, recent=RecentLines(options.recent_bytes), sinks=tuple(sinks)
-            )
+                fd, sender, recent=RecentLines(options.recent_bytes), sinks=tuple(sinks),
+                redactor=Redactor(rules) if rules else None,
+            )  # fmt: skip
+
+    def redacted(self, target: OutputTarget) -> int:
+        """How often something was redacted in a stream."""
+        redactor = self.fwders[target].redactor
+        return 0 if redactor is None else redactor.count
+
+    @property
+    def disk_warnings(self) -> List[str]:
+        """What is, or last was, wrong with its files and spools, and what that cost."""
+        found = [file.warning for file in self.files.values()]
+        for (target, sender), spool in zip(self.senders.items(), self._spools, strict=True):
+            if spool.warning:
+                lost = f"{sender.queue.dropped_lines:,} lines given up"
+                found.append(f"{target.label}: {spool.warning}; {lost}")
+        return [warning for warning in found if warning]
 
     @property
     def is_adopted(self) -> bool:
@@ -130,8 +157,7 @@ class ManagedProc:
     def exited(self, code: int) -> None:
         """The process has ended: read what its pipes hold now, and see that it is relayed."""
         self.exit_code = code
-        for fwder in self.fwders.values():
-            fwder.read_to_end()
+        self.read_to_end()
         if not self.is_adopted and not self._finished:
             self._connect_adopted()
 
@@ -139,10 +165,12 @@ class ManagedProc:
         """Called every few milliseconds while starting, later a few times a second."""
         if self.closed:
             return
+        while self._held_barriers and not self._stands_still:
+            self._held_barriers.popleft()()
         if self._finished and not self.alive:
             self._on_finished(self)
             return
-        if self._connecting is None and not self._has_connection():
+        if self._connecting is None and self._again is None and not self._has_connection():
             self._connect_somewhere()
         stuck = [sender.is_stuck(now, PATIENCE_SEC) for sender in self.senders.values()]
         if any(stuck) and not self.is_adopted:
@@ -156,9 +184,14 @@ class ManagedProc:
             self._probe = _Probe(self._address, self._give_back)
 
     def sender_lost(self, sender: LocalLogSender) -> None:
-        """A connection of the log channel broke: start over under a new generation."""
-        if not self.closed and self._connecting is None:
-            self._connect_somewhere()
+        """A connection of the log channel broke: start over under a new generation, soon."""
+        if self._connecting is None:
+            self._connect_again()
+
+    def read_to_end(self) -> None:
+        """Its process has ended: read what the pipes hold, for its files at least."""
+        for fwder in self.fwders.values():
+            fwder.read_to_end()
 
     def close(self) -> None:
         """Give everything up: pipes, connections, files, spools."""
@@ -167,6 +200,8 @@ class ManagedProc:
         self.closed = True
         if self._connecting is not None:
             self._connecting.cancel()
+        if self._again is not None:
+            self._again.cancel()
         if self._probe is not None:
             self._probe.close()
         for fwder in self.fwders.values():
@@ -178,6 +213,17 @@ class ManagedProc:
             file.close()
         for spool in self._spools:
             spool.close()
+
+    @property
+    def _stands_still(self) -> bool:
+        return self.alive and is_stopped(self.pid)
+
+    def _flush_stdio(self, done: Callable[[], None]) -> None:
+        """For a proc that does not do it itself: nothing to flush, unless it will when it runs."""
+        if self._stands_still:
+            self._held_barriers.append(done)
+        else:
+            done()
 
     @property
     def _finished(self) -> bool:
@@ -192,9 +238,19 @@ class ManagedProc:
         else:
             self._connect_hosted()
 
+    def _connect_again(self) -> None:
+        if not self.closed and self._again is None:
+            pause_sec = self._backoff.pause(self._loop.time())
+            self._again = self._loop.call_later(pause_sec, self._end_pause)
+
+    def _end_pause(self) -> None:
+        self._again = None
+        if not self.closed and self._connecting is None and not self._has_connection():
+            self._connect_somewhere()
+
     def _connect_hosted(self) -> None:
         assert self._address is not None
-        if self._connecting is None and os.path.exists(parse_address(self._address)):
+        if self._connecting is None and os.path.exists(socket_path(self._address)):
             self._connecting = self._loop.create_task(self._connect(self._address))
 
     def _connect_adopted(self) -> None:
@@ -208,7 +264,8 @@ class ManagedProc:
     async def _adopt(self) -> None:
         if self._adopted is None:
             address = self._adopted_address(self.generation + 1)
-            actor = LogForwardActor(address, proc=self.proc)
+            flush_stdio = None if self.is_command else self._flush_stdio
+            actor = LogForwardActor(address, proc=self.proc, flush_stdio=flush_stdio)
             try:
                 await actor.start()
             except BaseException as error:
@@ -231,7 +288,7 @@ class ManagedProc:
         await self._connect(self._adopted.address)
 
     async def _connect(self, address: str) -> None:
-        """Connect both senders under a new generation; on failure the next tick tries again."""
+        """Connect both senders under a new generation; on failure try again after a pause."""
         self.generation += 1
         task = asyncio.current_task()
         try:
@@ -244,6 +301,8 @@ class ManagedProc:
             if self._connecting is task:
                 self._connecting = None
                 self._adopting = False
+        if not self._has_connection() and self._connecting is None:
+            self._connect_again()
 
     def _give_back(self, answered: bool) -> None:
         """The probe of the hosted forwarder has ended; where it answered, it takes over."""
@@ -259,6 +318,7 @@ class ManagedProc:
             self._adopted_uplink.close()
             self._adopted.close()
         self._adopted = self._adopted_uplink = None
+        self._held_barriers.clear()
 
 
 def _adopted_message(actor: LogForwardActor, kind: int, body: bytes) -> None:
@@ -269,7 +329,10 @@ def _adopted_message(actor: LogForwardActor, kind: int, body: bytes) -> None:
 
 
 class _Probe:
-    """Asks a forwarder whether it is alive; ``on_answer(False)`` after a second without one."""
+    """Asks a forwarder for a sign of life; ``on_answer(False)`` when the connection breaks.
+
+    The question waits in the forwarder's socket until its proc can answer, however long that is.
+    """
 
     def __init__(self, address: str, on_answer: Callable[[bool], None]) -> None:
         self._on_answer = on_answer
@@ -288,7 +351,7 @@ class _Probe:
         try:
             self._connection = await dial(address, self)
             self._connection.send(Ping(n=0))
-            answered = await asyncio.wait_for(self._answered, _PROBE_SEC)
+            answered = await self._answered
         except TRANSPORT_ERRORS:
             answered = False
         if self._connection is not None:

@@ -13,7 +13,6 @@ import asyncio
 import concurrent.futures
 import os
 import signal
-import sys
 from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
 
 from .config import MeshOptions, check_count, parse_ranks
@@ -22,11 +21,12 @@ from .errors import MeshError, MeshStateError, RemoteError, SpawnError, Transpor
 from .handshake import Role
 from .host import Host
 from .instance import Instance, context
-from .job import Job
+from .job import Job, Jobs
 from .logs import Logs
 from .loop import PythonTask
 from .model import FlushReport, LogClientMessage, ProcInfo, fold_ranks
-from .ranks import rank_environment
+from .names import check_command
+from .ranks import driver_environment, rank_environment
 from .remote_code import pack_call
 from .remote_proc import Proc
 
@@ -34,6 +34,9 @@ __all__ = ["HostMesh", "ProcMesh", "this_host"]
 
 Ranks = Union[None, str, int, Sequence[int]]
 _LAST_FRAMES_SEC = 0.5
+_STOP_SEC = 4.0
+_HOST_STOP_SEC = 1.2
+"""At least, after a flush that took its time."""
 Progress = Callable[[int, int], None]
 
 
@@ -82,15 +85,15 @@ class ProcMesh:
         self.procs: List[Proc] = []
         self._proc_of: Dict[int, Proc] = {}
         self._group = 0
-        self.jobs: Dict[str, Job] = {}
+        self._jobs = Jobs()
         self.stopped = False
         self._torn_down = False
         self.lost = ""
         self._host: Optional[Host] = None
         self._stopping: Optional[asyncio.Task[None]] = None
         self._losing: Optional[asyncio.Task[None]] = None
-        self._job_count = 0
         self._run_count = 0
+        self._stop_by = 0.0
 
     def __len__(self) -> int:
         return len(self.procs)
@@ -150,11 +153,11 @@ class ProcMesh:
         """Start a command once per rank, beside the proc. The job can be waited for and stopped.
 
         Each process has the rank variables of its proc and a MASTER_PORT of the job's own.
-        Raises SpawnError, per rank with errno's words, when it cannot be started.
+        Raises OptionError for what no system could start, and SpawnError, per rank with errno's
+        words, when it cannot be started.
         """
         self.check_open("exec")
-        if isinstance(argv, str) or not argv:
-            raise TypeError("argv must be a list: the command and its arguments")
+        check_command(argv, environ, cwd)
         chosen = self.select(ranks)
         return self.instance.loop.submit(self._exec(list(argv), chosen, environ, cwd, cell))
 
@@ -208,20 +211,22 @@ class ProcMesh:
         return [self.procs[rank] for rank in parse_ranks(text, len(self.procs))]
 
     @property
+    def jobs(self) -> Dict[str, Job]:
+        """By name: those that run, and those of whose failure nobody was told yet."""
+        return dict(self._jobs.open)
+
+    @property
     def sources(self) -> Tuple[int, ...]:
-        """Ids of all that a barrier waits for: the procs, and the jobs that are not over."""
-        jobs = [proc for job in self.jobs.values() for proc in job.open_sources()]
+        """Ids of all that a barrier tells of: the procs, and those of ``jobs``."""
         procs = () if self.commands_only else (proc.proc for proc in self.procs)
-        return (*procs, *jobs)
+        return (*procs, *self._jobs.sources())
 
     @property
     def logs(self) -> Logs:
         """What the mesh and its jobs have printed, as data: filters, tables, files."""
 
         def sources() -> Optional[FrozenSet[int]]:
-            records = self.instance.actor.records.copy()
-            own = frozenset(s for s, record in records.items() if record.group == self._group)
-            return None if len(own) == len(records) else own
+            return self.instance.actor.sources_of(self._group)
 
         return Logs(self.instance.store, sources, len(self.procs))
 
@@ -335,21 +340,6 @@ class ProcMesh:
             raise MeshError(errors, results, candidates[0])
         return dict(sorted(results.items()))
 
-    def _driver_environ(self) -> Dict[str, str]:
-        """What a command on this machine must know: what has been set since the mesh started.
-
-        The driver's own Python comes first on PATH, as in an activated environment: notebooks
-        are mostly opened without activating theirs.
-        """
-        if self.options.engine != "local":
-            return {}
-        changed = {n: v for n, v in os.environ.items() if self._environ_at_start.get(n) != v}
-        path = os.environ.get("PATH", os.defpath).split(os.pathsep)
-        own = os.path.dirname(sys.executable)
-        if own not in path:
-            changed["PATH"] = os.pathsep.join([own, *path])
-        return changed
-
     async def _exec(
         self,
         argv: List[str],
@@ -358,8 +348,8 @@ class ProcMesh:
         cwd: Optional[str],
         cell: Optional[int],
     ) -> Job:
-        self._job_count += 1
-        name = f"job {self._job_count}"
+        self._jobs.forget_ended()
+        name = self._jobs.new_name()
         ids = self.instance.new_procs(len(procs))
         job = Job(
             self.instance,
@@ -382,22 +372,28 @@ class ProcMesh:
             {"proc": source, "rank": proc.rank, "environ": environs[proc.rank]}
             for source, proc in zip(ids, procs, strict=True)
         ]
-        self.jobs[name] = job
+        self._jobs.open[name] = job
         try:
             cwd = cwd or os.getcwd()
-            extra = {"PYTHONUNBUFFERED": "1", **self._driver_environ(), **(environ or {})}
+            local = self.options.engine == "local"
+            known = driver_environment(self._environ_at_start) if local else {}
+            extra = {"PYTHONUNBUFFERED": "1", **known, **(environ or {})}
             job.pids = await self._open_host.spawn(specs, job.rank_of, argv, extra, cwd)
         except BaseException:
-            del self.jobs[name]
+            del self._jobs.open[name]
             self.instance.actor.forget(ids)
             raise
         return job
 
     async def _flush(self, timeout_sec: Optional[float], *, tells: bool = True) -> FlushReport:
-        message = LogClientMessage.StartSyncFlush(
-            expected_procs=self.sources, timeout_sec=timeout_sec
-        )
-        return await self.instance.actor.start_sync_flush(message, group=self._group, tells=tells)
+        sources = self.sources
+        message = LogClientMessage.StartSyncFlush(expected_procs=sources, timeout_sec=timeout_sec)
+        report = await self.instance.actor.start_sync_flush(message, group=self._group, tells=tells)
+        await self.instance.saved()
+        if tells:
+            records = self.instance.actor.records
+            self._jobs.told([s for s in sources if records[s].info.name in report.exited])
+        return report
 
     # --- the host -----------------------------------------------------------------------------
 
@@ -418,8 +414,7 @@ class ProcMesh:
         proc = self._proc_of.get(source)
         if proc is not None:
             proc.note_exit(code)
-        for job in self.jobs.values():
-            job.note_exit(source, code)
+        self._jobs.note_exit(source, code)
 
     def _on_lost(self) -> None:
         self.lost = f"the bootstrap on {self.instance.hostname} is gone"
@@ -428,15 +423,21 @@ class ProcMesh:
     async def _lose(self) -> None:
         """End what the bootstrap left behind, take what is still under way, note the rest."""
         await self._open_host.clean_up()
+        sources = self.sources
+        await self._note_what_is_lost(self.lost)
+        for source in sources:
+            self._note_exit(source, -signal.SIGKILL)
+
+    async def _note_what_is_lost(self, reason: str) -> None:
+        """The bootstrap has ended: of streams whose end does not arrive now, the rest is a gap."""
         loop, actor, sources = asyncio.get_running_loop(), self.instance.actor, self.sources
         deadline = loop.time() + _LAST_FRAMES_SEC
         while loop.time() < deadline:
-            if not any(actor.records[source].attached for source in sources):
+            records = [actor.records[source] for source in sources]
+            if not any(record.attached and not record.ended for record in records):
                 break
             await asyncio.sleep(0.005)
-        actor.host_lost(sources, self.lost)
-        for source in sources:
-            self._note_exit(source, -signal.SIGKILL)
+        actor.host_lost(sources, reason)
 
     def check_open(self, what: str) -> None:
         """Raises MeshStateError where ``what`` cannot be done: stopped, lost, or a forked child."""
@@ -463,6 +464,7 @@ class ProcMesh:
     async def _stop(self, timeout_sec: float) -> None:
         if self.stopped:
             return
+        self._stop_by = asyncio.get_running_loop().time() + _STOP_SEC
         if self._losing is not None:
             await self._losing
         else:
@@ -473,9 +475,12 @@ class ProcMesh:
         self.stopped = True
         if polite:
             await asyncio.gather(*(proc.leave() for proc in self.procs))
-        await self._open_host.stop()
+        within_sec = self._stop_by - asyncio.get_running_loop().time()
+        await self._open_host.stop(max(_HOST_STOP_SEC, within_sec))
         if self._losing is not None:
             await self._losing
+        elif polite:
+            await self._note_what_is_lost("the mesh was stopped before it had arrived")
         for proc in self.procs:
             self.instance.forget_peer(Role.RUN, str(proc.proc))
         self.instance.actor.forget(self.sources)

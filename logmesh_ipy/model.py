@@ -193,6 +193,11 @@ class StreamTotals:
     gap_lines: int = 0
     gap_bytes: int = 0
 
+    def add(self, other: StreamTotals) -> None:
+        """Take the counts of another one."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     @property
     def in_flight_lines(self) -> int:
         """Lines read from the pipe that are not accounted for yet."""
@@ -267,6 +272,9 @@ class LogSink(Protocol):
 
     def end(self, info: ProcInfo, target: OutputTarget) -> None:
         """The stream has ended: an unfinished last line is all there will be."""
+
+    def forget(self, proc: int) -> None:
+        """Both streams of the source have ended for good: nothing of it will come again."""
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from typing import Any, Dict, Optional
 
 from .channel import let_go_in_forked_children
 from .forkserver import FORK, serve
-from .handshake import Role
+from .handshake import Role, Token
 from .log_forward_actor import LogForwardActor
 from .logger_runtime_actor import LoggerRuntimeActor
 from .model import LoggerRuntimeMessage
@@ -33,9 +33,8 @@ class ProcAgent:
     """The actors of one proc, on the loop of the agent's thread."""
 
     def __init__(self, config: Dict[str, Any], runner: CodeRunner) -> None:
-        self._config = config
+        self._config = {**config, "token": Token(config["token"])}
         self._runner = runner
-        self._responder: Responder
 
     def start_thread(self) -> None:
         """Run the actors in a daemon thread."""
@@ -61,13 +60,13 @@ class ProcAgent:
             on_down=self._forwarder.link_down,
         )
         self._forwarder.use_link(logs)
-        runs = self._uplink(
+        responder = Responder({"run": self._run, "exit": self._exit})
+        runs: Uplink = self._uplink(
             Role.RUN,
-            on_frame=self._run_frame,
-            on_up=lambda: self._responder.event("ready", pid=os.getpid()),
-            on_down=lambda error: None,
+            on_frame=responder.receive,
+            on_up=lambda: responder.connected(runs),
+            on_down=lambda error: responder.disconnected(),
         )
-        self._responder = Responder(runs, {"run": self._run, "exit": self._exit})
         logs.start()
         runs.start()
         await self._forwarder.start()
@@ -75,7 +74,11 @@ class ProcAgent:
 
     def _uplink(self, role: Role, **callbacks: Any) -> Uplink:
         name = str(self._config["proc"])
-        return Uplink(self._config["uplink"], self._config["token"], role, name, **callbacks)
+        return Uplink(
+            self._config["uplink"], self._config["token"], role, name,
+            certificate=self._config["certificate"], patience_sec=self._config["patience_sec"],
+            **callbacks,
+        )  # fmt: skip
 
     def _log_frame(self, kind: int, body: bytes) -> None:
         message = decode(kind, body)
@@ -83,9 +86,6 @@ class ProcAgent:
             self._runtime.tell(message)
         else:
             self._forwarder.client_message(message)
-
-    def _run_frame(self, kind: int, body: bytes) -> None:
-        self._responder.receive(kind, body)
 
     def _run(self, kind: str, blob: bytes, filename: str, want: str) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
@@ -125,7 +125,9 @@ def _run(config: Dict[str, Any]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     let_go_in_forked_children()
-    runner = CodeRunner(config["rank"])
+    runner = CodeRunner(
+        config["rank"], redact=config["redact"], redact_environment=config["redact_environment"]
+    )
     ProcAgent(config, runner).start_thread()
     runner.run_forever()
 

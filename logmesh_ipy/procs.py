@@ -2,8 +2,9 @@
 
 Every child runs in a session of its own, so an interrupt of the notebook does not reach it, and
 dies with its parent (``PR_SET_PDEATHSIG``). The parent is a subreaper: descendants that escape
-their session are its children in the end, and :func:`kill_descendants` finds them all. Used by
-the bootstrap; the local engine uses :func:`sweep` when a bootstrap was lost.
+their session are its children in the end, and :func:`kill_descendants` finds them all. What one
+command has started is told by :func:`families`. Used by the bootstrap; the local engine uses
+:func:`sweep` when a bootstrap was lost.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import resource
@@ -19,28 +21,38 @@ import struct
 import subprocess
 import termios
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 __all__ = [
+    "COMMAND_VARIABLE",
     "PIPE_BYTES",
     "SESSION_VARIABLE",
+    "Leader",
     "Reaper",
     "Spawned",
     "become_subreaper",
     "die_with_parent",
+    "families",
     "is_running",
+    "is_stopped",
+    "kill",
     "kill_descendants",
     "output_pipe",
     "pipe_bytes",
     "raise_file_limit",
-    "signal_group",
+    "signal_process",
     "spawn",
     "sweep",
+    "terminate",
     "watch_process",
+    "why_not_started",
 ]
 
 PIPE_BYTES = 1 << 20
 SESSION_VARIABLE = "LOGMESH_SESSION"
+COMMAND_VARIABLE = "LOGMESH_COMMAND"
+_LOOKS = 50
+_TICK_SEC = 0.02
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -83,34 +95,53 @@ def spawn(
     Raises OSError with the errno of the failed exec, as a shell would see it.
     """
     parent = os.getpid()
-    in_read, in_write = os.pipe2(os.O_CLOEXEC)
-    out_read, out_write = output_pipe()
-    err_read, err_write = output_pipe()
+    ours: List[int] = []
+    theirs: List[int] = []
     try:
-        if stdin:
-            os.set_blocking(in_write, False)
-            if os.write(in_write, stdin) != len(stdin):
-                raise ValueError(f"stdin of {len(stdin)} bytes does not fit a pipe")
+        for make in (_input_pipe, output_pipe, output_pipe):
+            ours_of_it, theirs_of_it = make()
+            ours.append(ours_of_it)
+            theirs.append(theirs_of_it)
+        if stdin and os.write(ours[0], stdin) != len(stdin):
+            raise ValueError(f"stdin of {len(stdin)} bytes does not fit a pipe")
         child = subprocess.Popen(
             list(argv),
-            stdin=in_read,
-            stdout=out_write,
-            stderr=err_write,
+            stdin=theirs[0],
+            stdout=theirs[1],
+            stderr=theirs[2],
             env=dict(environ),
             cwd=cwd,
             start_new_session=True,
             preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509 (one thread only)
         )
     except BaseException:
-        os.close(out_read)
-        os.close(err_read)
+        for fd in ours[1:]:
+            os.close(fd)
         raise
     finally:
-        for fd in (in_read, in_write, out_write, err_write):
+        for fd in (*ours[:1], *theirs):
             os.close(fd)
     # The Reaper waits for it, not Popen.
     child.returncode = 0
-    return Spawned(child.pid, out_read, err_read)
+    return Spawned(child.pid, ours[1], ours[2])
+
+
+def why_not_started(error: OSError) -> str:
+    """The errno's words, with what to do where processes are what has run out."""
+    words = error.strerror or str(error)
+    if error.errno != errno.EAGAIN:
+        return words
+    return (
+        f"{words}: no more processes are allowed here (see `ulimit -u`, and `pids.max` of the "
+        "container); end some, or raise the limit"
+    )
+
+
+def _input_pipe() -> Tuple[int, int]:
+    """The write end (non-blocking), then the read end."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(write, False)
+    return write, read
 
 
 def output_pipe() -> Tuple[int, int]:
@@ -164,12 +195,30 @@ class Reaper:
 
 def is_running(pid: int) -> bool:
     """Whether the process is there and not a zombie."""
+    return _look(pid) is not None
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process stands still (SIGSTOP, or a debugger)."""
+    process = _look(pid)
+    return process is not None and process.state in (b"T", b"t")
+
+
+class _Process(NamedTuple):
+    state: bytes
+    parent: int
+    session: int
+
+
+def _look(pid: int) -> Optional[_Process]:
+    """A living process; None for a zombie and for none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read()
     except OSError:
-        return False
-    return stat[stat.rindex(b")") + 2 :][:1] not in (b"Z", b"X")
+        return None
+    state, parent, _, session, _ = stat[stat.rindex(b")") + 2 :].split(None, 4)
+    return None if state in (b"Z", b"X") else _Process(state, int(parent), int(session))
 
 
 def watch_process(pid: int, on_end: Callable[[], None]) -> Callable[[], None]:
@@ -195,35 +244,20 @@ def watch_process(pid: int, on_end: Callable[[], None]) -> Callable[[], None]:
     return undo
 
 
-def signal_group(pid: int, number: int) -> bool:
-    """Signal the process group that ``pid`` leads. False when it is gone."""
-    try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
-def _parents() -> Dict[int, int]:
-    parents = {}
+def _processes() -> Dict[int, _Process]:
+    """All living processes of the machine."""
+    found = {}
     for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    stat = file.read()
-            except OSError:
-                continue
-            fields = stat[stat.rindex(b")") + 2 :].split()
-            if fields[0] not in (b"Z", b"X"):
-                parents[int(name)] = int(fields[1])
-    return parents
+        process = _look(int(name)) if name.isdigit() else None
+        if process is not None:
+            found[int(name)] = process
+    return found
 
 
-def descendants(root: int) -> List[int]:
-    """All living processes below ``root``."""
+def _below(root: int, processes: Mapping[int, _Process]) -> List[int]:
     children: Dict[int, List[int]] = {}
-    for pid, parent in _parents().items():
-        children.setdefault(parent, []).append(pid)
+    for pid, process in processes.items():
+        children.setdefault(process.parent, []).append(pid)
     found: List[int] = []
     waiting = [root]
     while waiting:
@@ -233,48 +267,106 @@ def descendants(root: int) -> List[int]:
     return found
 
 
-def kill_descendants(root: int) -> int:
-    """SIGKILL everything below ``root`` until a look finds nothing (at most 50 looks)."""
-    killed = 0
-    for _ in range(50):
-        found = descendants(root)
+def descendants(root: int) -> List[int]:
+    """All living processes below ``root``."""
+    return _below(root, _processes())
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """A command: its pid, what ``COMMAND_VARIABLE`` says in its environment, whether it runs."""
+
+    pid: int
+    mark: str
+    alive: bool
+
+
+def families(leaders: Sequence[Leader]) -> Dict[str, List[int]]:
+    """By mark: the living processes of each command, itself and all that it has started.
+
+    Of the processes below this one, those belong to a command that are below it, that are in its
+    session, or that carry its mark in the environment they were started with: so those too that
+    have left its session and outlive it as orphans.
+    """
+    processes = _processes()
+    # No pid is given again while it names a session: where it is, that session is empty.
+    by_pid = {one.pid: one.mark for one in leaders if one.alive or one.pid not in processes}
+    by_entry = {f"{COMMAND_VARIABLE}={one.mark}".encode(): one.mark for one in leaders}
+    found: Dict[str, List[int]] = {one.mark: [] for one in leaders}
+    for pid in _below(os.getpid(), processes):
+        ancestor = pid
+        while ancestor in processes and ancestor not in by_pid:
+            ancestor = processes[ancestor].parent
+        mark = by_pid.get(ancestor) or by_pid.get(processes[pid].session)
+        if mark is None:
+            mark = next((by_entry[entry] for entry in _environ(pid) if entry in by_entry), None)
+        if mark is not None:
+            found[mark].append(pid)
+    return found
+
+
+def _environ(pid: int) -> List[bytes]:
+    """What the process was started with; empty where it has ended, or is another user's."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return []
+
+
+def kill(find: Callable[[], List[int]]) -> int:
+    """SIGKILL what ``find()`` gives until it gives none (a bounded number of looks); how many.
+
+    One look is not enough: what is found late may have started more.
+    """
+    killed: Set[int] = set()
+    for _ in range(_LOOKS):
+        found = find()
         if not found:
             break
-        for pid in found:
-            try:
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
-            except ProcessLookupError:
-                continue
-    return killed
+        killed.update(pid for pid in found if signal_process(pid, signal.SIGKILL))
+    return len(killed)
+
+
+async def terminate(find: Callable[[], List[int]], grace_sec: float) -> int:
+    """SIGTERM to what ``find()`` gives, SIGKILL to what is left of it after the grace.
+
+    Returns when nothing is left; gives how many had to be killed.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + grace_sec
+    told: Set[int] = set()
+    while pids := find():
+        if loop.time() >= deadline:
+            return kill(find)
+        for pid in pids:
+            if pid not in told:
+                signal_process(pid, signal.SIGTERM)
+        told.update(pids)
+        await asyncio.sleep(_TICK_SEC)
+    return 0
+
+
+def signal_process(pid: int, number: int) -> bool:
+    """False where it is gone, or another user's."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def kill_descendants(root: int) -> int:
+    """SIGKILL everything below ``root``; gives how many."""
+    return kill(lambda: descendants(root))
 
 
 def sweep(session: str) -> int:
-    """SIGKILL all processes of this user that carry the session's mark in their environment.
-
-    Looks again until a look finds none (at most 50 times): one may start another meanwhile.
-    """
+    """SIGKILL all processes of this user that carry the session's mark in their environment."""
     mark = f"{SESSION_VARIABLE}={session}".encode()
-    killed = 0
-    for _ in range(50):
-        found = _sweep_once(mark)
-        if not found:
-            break
-        killed += found
-    return killed
 
+    def marked() -> List[int]:
+        pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+        return [pid for pid in pids if mark in _environ(pid) and pid != os.getpid()]
 
-def _sweep_once(mark: bytes) -> int:
-    killed = 0
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
-        try:
-            with open(f"/proc/{name}/environ", "rb") as file:
-                if mark not in file.read().split(b"\0"):
-                    continue
-            os.kill(int(name), signal.SIGKILL)
-            killed += 1
-        except OSError:
-            continue
-    return killed
+    return kill(marked)

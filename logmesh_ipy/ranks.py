@@ -1,11 +1,16 @@
-"""The environment that tells a process its rank, as torch.distributed's ``env://`` reads it."""
+"""The environment of what a mesh runs: its rank, as torch.distributed's ``env://`` reads it.
+
+And what a command on the driver's own machine must know of the driver.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
-from typing import Dict, List
+import sys
+from typing import Dict, List, Mapping
 
-__all__ = ["free_port", "rank_environment"]
+__all__ = ["driver_environment", "free_port", "rank_environment"]
 
 
 def free_port() -> int:
@@ -30,3 +35,17 @@ def rank_environment(world_size: int) -> List[Dict[str, str]]:
         }
         for rank in range(world_size)
     ]
+
+
+def driver_environment(before: Mapping[str, str]) -> Dict[str, str]:
+    """What has been set in this process since its environment was ``before``.
+
+    Its own Python comes first on PATH, as in an activated environment: notebooks are mostly
+    opened without activating theirs.
+    """
+    changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    own = os.path.dirname(sys.executable)
+    if own not in path:
+        changed["PATH"] = os.pathsep.join([own, *path])
+    return changed

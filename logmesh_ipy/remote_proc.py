@@ -10,9 +10,11 @@ import contextlib
 import signal
 from typing import Any, Awaitable, Callable, Optional, Tuple, Union
 
-from .errors import LogMeshError, RemoteError, TransportError
+from .channel import Connection
+from .errors import LogMeshError, RemoteError, TransportError, indented
 from .remote_code import unpack_result
-from .rpc import Caller
+from .rpc import RECONNECT_SEC, Caller
+from .sanitize import inert, one_row
 
 __all__ = ["Proc", "ended"]
 
@@ -30,32 +32,57 @@ class Proc:
         self.rank = rank
         self.pid = 0
         self.exit_code: Optional[int] = None
-        self.caller: Optional[Caller] = None
+        self.caller = Caller(on_down=self._disconnected)
         self.exited = asyncio.Event()
         self.attached = asyncio.Event()
         self._said = said
+        self._has_connected = False
+        self._patience: Optional[asyncio.TimerHandle] = None
 
     @property
     def ready(self) -> bool:
         """Whether code can be run on it and its lines are relayed."""
-        return self.caller is not None and self.attached.is_set() and self.exit_code is None
+        return self._has_connected and self.attached.is_set() and self.exit_code is None
 
-    def connected(self, connection: Any) -> Caller:
+    @property
+    def reconnecting(self) -> bool:
+        """Whether it lives, and its run channel is broken for the moment."""
+        return self.ready and not self.caller.up and not self.caller.lost
+
+    def connected(self, connection: Connection) -> Caller:
         """Its run channel has been made, or made again."""
-        self.caller = Caller(connection, lambda name, args: None, lambda error: None)
-        return self.caller
+        self._has_connected = True
+        self._stop_waiting()
+        return self.caller.connected(connection)
 
     def note_exit(self, code: int) -> None:
         """The process has ended."""
         if self.exit_code is None:
             self.exit_code = code
+            self._stop_waiting()
             self.exited.set()
+            if not self.caller.up:
+                self.caller.fail("its proc has ended")
+
+    def _disconnected(self, error: Optional[Exception]) -> None:
+        """It dials again, and what it was asked goes on; but for ever nobody waits."""
+        if self.exit_code is not None:
+            self.caller.fail("its proc has ended")
+        elif not self.caller.lost:
+            self._patience = asyncio.get_running_loop().call_later(
+                RECONNECT_SEC, self.caller.fail, f"its run channel broke {RECONNECT_SEC:g} s ago"
+            )
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     async def run(
         self, kind: str, blob: bytes, filename: str, want: str
     ) -> Union[RemoteError, Tuple[Any]]:
         """The result of a job in a tuple, or what went wrong. Arguments as CodeRunner's."""
-        if self.caller is None or self.exit_code is not None:
+        if not self._has_connected or self.exit_code is not None:
             return await self._exit_error()
         call = self.caller.call("run", kind=kind, blob=blob, filename=filename, want=want)
         try:
@@ -63,21 +90,25 @@ class Proc:
         except (TransportError, asyncio.TimeoutError):
             return await self._exit_error()
         except LogMeshError as error:
-            return RemoteError(self.rank, "ResultError", f"it cannot be told: {error}", "")
+            return self._failed("ResultError", f"it cannot be told: {error}", "")
         if not answer["ok"]:
             traceback = answer["blob"].decode(errors="replace")
-            return RemoteError(self.rank, answer["kind"], answer["message"], traceback)
+            return self._failed(answer["kind"], answer["message"], traceback)
         if want == "repr":
-            return (answer["blob"].decode(errors="replace"),)
+            return (inert(answer["blob"].decode(errors="replace")),)
         try:
             return (unpack_result(answer["blob"]),)
         except Exception as error:  # noqa: BLE001 (whatever the result's classes raise)
             words = f"the result cannot be read here: {type(error).__name__}: {error}"
-            return RemoteError(self.rank, "ResultError", words, "")
+            return self._failed("ResultError", words, "")
+
+    def _failed(self, kind: str, message: str, traceback: str) -> RemoteError:
+        """What went wrong, as text that can be shown among ours."""
+        return RemoteError(self.rank, one_row(kind), inert(message), inert(traceback))
 
     async def leave(self) -> None:
         """Have an idle proc end by itself, so that its atexit functions run."""
-        if self.caller is None or not self.ready:
+        if not self.ready:
             return
         with contextlib.suppress(LogMeshError, asyncio.TimeoutError):
             answer = await asyncio.wait_for(self.caller.call("exit"), _EXIT_REPLY_SEC)
@@ -87,7 +118,7 @@ class Proc:
     async def death(self) -> str:
         """How it ended, and its last words."""
         words = await self._said(self.proc)
-        return f"{ended(self.exit_code)}{': ' + words if words else ''}"
+        return f"{ended(self.exit_code)}{': ' + indented(inert(words)) if words else ''}"
 
     async def _reply(self, call: asyncio.Future[Any]) -> Any:
         """What the call brings. Raises TransportError or TimeoutError when the proc has ended.
@@ -105,9 +136,10 @@ class Proc:
         try:
             await asyncio.wait_for(self.exited.wait(), _REAP_SEC)
         except asyncio.TimeoutError:
-            return RemoteError(self.rank, "ProcLost", "its run channel is gone", "")
+            words = "it is not connected any more, though its process was not seen to end"
+            return self._failed("ProcLost", words, "")
         words = await self._said(self.proc)
-        return RemoteError(self.rank, "ProcExited", f"the proc {ended(self.exit_code)}", words)
+        return self._failed("ProcExited", f"the proc {ended(self.exit_code)}", words)
 
 
 def ended(code: Optional[int]) -> str:

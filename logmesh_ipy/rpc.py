@@ -1,8 +1,9 @@
 """Calls over a connection: a request with a number, a reply with the same number, events.
 
 Serves the bootstrap's control connection and the run channel; log data never comes this way.
-A value under the key ``blob`` (bytes) may be of any size: it travels in parts before its call
-or reply, each below the frame's bound.
+Both outlive the connections that carry them: a call is run once and its reply given once, however
+often the link breaks (see ``resumable``). A value under the key ``blob`` (bytes) may be of any
+size: it travels in parts before its call or reply, each below the frame's bound.
 """
 
 from __future__ import annotations
@@ -10,33 +11,36 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from typing import Any, Awaitable, Callable, Dict, Optional, Protocol
+from typing import Any, Awaitable, Callable, Dict, Optional
 
 from .channel import Connection
 from .errors import LogMeshError, ProtocolError, TransportError
 from .frames import FrameDecoder
+from .resumable import ResumableLink
+from .sanitize import inert
 from .wire import Call, Event, Message, Reply, decode
 
-__all__ = ["PART_BYTES", "Caller", "RemoteCallError", "Responder", "read_call", "read_config"]
+__all__ = [
+    "PART_BYTES",
+    "RECONNECT_SEC",
+    "Caller",
+    "RemoteCallError",
+    "Responder",
+    "read_call",
+    "read_config",
+]
 
 PART_BYTES = 512 << 10
+RECONNECT_SEC = 90.0
+"""How long both ends wait for a broken link: over a partition of a minute."""
 _PART = "part"
-_NUMBERS = itertools.count(1)
-"""Of all calls: a reply that comes after its connection broke is nobody else's."""
 
 
 class RemoteCallError(LogMeshError, RuntimeError):
     """The other side could not do what it was asked; the text is its own."""
 
 
-class Sender(Protocol):
-    """A connection or an uplink."""
-
-    def send(self, message: Message) -> None:
-        """Send one message."""
-
-
-def _send_parts(link: Sender, n: int, values: Dict[str, Any]) -> Dict[str, Any]:
+def _send_parts(link: ResumableLink, n: int, values: Dict[str, Any]) -> Dict[str, Any]:
     """Send all of ``blob`` but its last part; gives the values with the rest."""
     blob = values.get("blob")
     if not isinstance(blob, bytes) or len(blob) <= PART_BYTES:
@@ -70,38 +74,86 @@ class _Parts:
 
 
 class Caller:
-    """The asking side. Handler of an accepted connection, or fed by hand with ``receive``."""
+    """The asking side, over all connections of one peer: handler of each that it makes.
+
+    ``on_event(name, args)`` takes what the peer tells, ``on_down(error)`` is told of each
+    connection that broke. Calls under way are answered over the next one, until :meth:`fail`.
+    """
 
     def __init__(
         self,
-        link: Sender,
-        on_event: Callable[[str, Dict[str, Any]], None],
-        on_lost: Callable[[Optional[Exception]], None],
+        on_event: Callable[[str, Dict[str, Any]], None] = lambda name, args: None,
+        on_down: Callable[[Optional[Exception]], None] = lambda error: None,
     ) -> None:
-        self._link = link
+        self._link = ResumableLink(self._received)
         self._on_event = on_event
-        self._on_lost = on_lost
+        self._on_down = on_down
+        self._connection: Optional[Connection] = None
         self._calls: Dict[int, asyncio.Future[Any]] = {}
+        self._numbers = itertools.count(1)
         self._parts = _Parts()
-        self.lost = False
+        self._failure: Optional[str] = None
+
+    @property
+    def up(self) -> bool:
+        """Whether the peer is connected now."""
+        return self._connection is not None
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing can be asked any more."""
+        return self._failure is not None
+
+    def connected(self, connection: Connection) -> Caller:
+        """The peer has connected, or connected again; gives the connection's handler."""
+        if self._failure is not None:
+            connection.abort()
+            return self
+        before, self._connection = self._connection, connection
+        if before is not None:
+            before.abort()
+        self._link.connected(connection)
+        return self
 
     def call(self, method: str, **args: Any) -> asyncio.Future[Any]:
         """Ask; the future is the reply's value, a RemoteCallError, or a TransportError.
 
-        Raises ProtocolError for arguments that do not fit a frame.
+        The peer runs each call once, whatever connections break. Raises ProtocolError for
+        arguments that do not fit a frame.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if self.lost:
-            future.set_exception(TransportError("the connection is gone"))
+        if self._failure is not None:
+            future.set_exception(TransportError(self._failure))
             return future
-        n = next(_NUMBERS)
+        n = next(self._numbers)
         self._link.send(Call(n=n, method=method, args=_send_parts(self._link, n, args)))
         self._calls[n] = future
         return future
 
+    def fail(self, reason: str) -> None:
+        """The peer will not come back: every open call fails with this reason."""
+        if self._failure is None:
+            self._failure = reason
+        if self._connection is not None:
+            self._connection.abort()
+        calls, self._calls = self._calls, {}
+        for future in calls.values():
+            if not future.done():
+                future.set_exception(TransportError(reason))
+
     def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
         """Handler protocol."""
-        message = decode(kind, body)
+        if connection is self._connection:
+            self._link.receive(kind, body)
+
+    def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
+        """Handler protocol."""
+        if connection is self._connection:
+            self._connection = None
+            self._link.disconnected()
+            self._on_down(error)
+
+    def _received(self, message: Message) -> None:
         if type(message) is Reply:
             value = self._parts.join(message.n, message.value)
             future = self._calls.pop(message.n, None)
@@ -110,7 +162,7 @@ class Caller:
             if message.ok:
                 future.set_result(value)
             else:
-                future.set_exception(RemoteCallError(str(value)))
+                future.set_exception(RemoteCallError(inert(str(value))))
         elif type(message) is Event and message.name == _PART:
             self._parts.add(message.args)
         elif type(message) is Event:
@@ -118,32 +170,28 @@ class Caller:
         else:
             raise ProtocolError(f"the answering side sent {type(message).__name__}")
 
-    def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
-        """Handler protocol: every open call fails."""
-        self.lost = True
-        calls, self._calls = self._calls, {}
-        for future in calls.values():
-            if not future.done():
-                future.set_exception(TransportError(f"the connection is gone: {error or 'closed'}"))
-        self._on_lost(error)
-
 
 class Responder:
-    """The answering side: ``methods`` maps names to functions or coroutine functions."""
+    """The answering side, over all connections of one uplink.
 
-    def __init__(self, link: Sender, methods: Dict[str, Callable[..., Any]]) -> None:
-        self._link = link
+    ``methods`` maps names to functions or coroutine functions. The uplink's ``on_frame`` is
+    :meth:`receive`; :meth:`connected` and :meth:`disconnected` follow from the others.
+    """
+
+    def __init__(self, methods: Dict[str, Callable[..., Any]]) -> None:
+        self._link = ResumableLink(self._received)
         self._methods = methods
         self._parts = _Parts()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.connected = self._link.connected
+        self.disconnected = self._link.disconnected
+        self.receive = self._link.receive
 
     def event(self, name: str, **args: Any) -> None:
         """Tell the asking side something."""
         self._link.send(Event(name=name, args=args))
 
-    def receive(self, kind: int, body: bytes) -> None:
-        """One frame of the asking side."""
-        message = decode(kind, body)
+    def _received(self, message: Message) -> None:
         if type(message) is Event and message.name == _PART:
             self._parts.add(message.args)
         elif type(message) is Call:

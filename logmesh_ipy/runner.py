@@ -3,7 +3,9 @@
 Source is run like a notebook cell: the value of a last expression is the result, ``await`` is
 allowed at top level, tracebacks show the source. Functions arrive and results leave through
 cloudpickle, on the run channel only. An interrupt (SIGINT) raises KeyboardInterrupt in the
-running job, and is ignored when none runs. Nothing that a job does ends the loop of jobs.
+running job, and is ignored when none runs. Nothing that a job does ends the loop of jobs. What is
+shown of a job, the text of its result or of its failure, is redacted like what it prints; a result
+that goes to a program as an object is not.
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ import sys
 import threading
 import traceback
 import types
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Optional, Union
+from dataclasses import dataclass, field
+from os import environ
+from typing import Any, Callable, Dict, Optional, Sequence, Union
+
+from .redaction_rules import rules_for
 
 __all__ = ["CodeRunner", "StdioFlusher"]
 
@@ -33,7 +38,7 @@ _OWN_FILES = (__file__, ast.__file__, asyncio.base_events.__file__)
 @dataclass(slots=True)
 class _Job:
     kind: str
-    blob: bytes
+    blob: bytes = field(repr=False)
     filename: str
     want: str
     done: Callable[[Dict[str, Any]], None]
@@ -84,10 +89,18 @@ class StdioFlusher:
 
 
 class CodeRunner:
-    """Made on the main thread, like ``run_forever``; ``submit`` from any thread."""
+    """Made on the main thread, like ``run_forever``; ``submit`` from any thread.
 
-    def __init__(self, rank: int) -> None:
+    ``redact`` are patterns; ``redact_environment``: the values of secret variables too, of those
+    that are set now and of those that are set when something is shown.
+    """
+
+    def __init__(
+        self, rank: int, *, redact: Sequence[str] = (), redact_environment: bool = True
+    ) -> None:
         self.rank = rank
+        self._patterns = redact
+        self._environ_at_start = _environment() if redact_environment else None
         self._jobs: queue.SimpleQueue[Optional[_Job]] = queue.SimpleQueue()
         self._busy = False
         self._in_users_code = False
@@ -147,7 +160,7 @@ class CodeRunner:
             self._busy = True
             value = self._execute(job)
             if job.want == "repr":
-                blob = self._call(_as_text, value)
+                blob = self._call(self._as_text, value)
             else:
                 import cloudpickle
 
@@ -220,8 +233,8 @@ class CodeRunner:
             told = traceback.TracebackException(type(error), error, frames)
             while told.stack and told.stack[-1].filename == __file__:
                 told.stack.pop()  # the handler that raised the interrupt
-            text = "".join(told.format())
-            message = str(error)
+            text = self._redacted("".join(told.format()))
+            message = self._redacted(str(error))
         except Exception as second:  # noqa: BLE001 (the user's __str__ raised)
             message = f"its text cannot be made: {type(second).__name__}"
             text = f"{kind}: {message}\n"
@@ -232,13 +245,22 @@ class CodeRunner:
             "blob": text.encode(errors="backslashreplace"),
         }
 
+    def _as_text(self, value: Any) -> bytes:
+        """What a cell shows of its value: nothing for None, and not too much."""
+        text = "" if value is None else self._redacted(repr(value))
+        if len(text) > _MAX_REPR:
+            text = text[:_MAX_REPR] + f"... ({len(text):,} characters)"
+        return text.encode(errors="backslashreplace")
 
-def _as_text(value: Any) -> bytes:
-    """What a cell shows of its value: nothing for None, and not too much."""
-    text = "" if value is None else repr(value)
-    if len(text) > _MAX_REPR:
-        text = text[:_MAX_REPR] + f"... ({len(text):,} characters)"
-    return text.encode(errors="backslashreplace")
+    def _redacted(self, text: str) -> str:
+        start = self._environ_at_start
+        rules = rules_for(self._patterns, *([] if start is None else [start, _environment()]))
+        return rules.redact_text(text) if rules else text
+
+
+def _environment() -> Dict[str, str]:
+    """A copy; threads of the user's may change it meanwhile."""
+    return {name: environ.get(name, "") for name in environ}
 
 
 def _plain(text: str) -> str:

@@ -11,13 +11,19 @@ its writer wanted to be seen at last. Erase-in-line sequences, which such writer
 from __future__ import annotations
 
 import html
+import json
 import re
 from dataclasses import dataclass
 from typing import Dict, Iterator, List, Optional, Tuple
 
-__all__ = ["settle", "to_html", "to_text"]
+__all__ = ["inert", "one_row", "settle", "to_html", "to_json", "to_text"]
 
 _PLAIN_BYTES = bytes(range(0x20, 0x7F)) + b"\t"
+
+
+def _escape(code: int) -> str:
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
 
 # Both repeats are bounded: a longer sequence is no colour, and is shown instead.
 _SGR = re.compile(r"\x1b\[([0-9;:]{0,128})m")
@@ -25,32 +31,47 @@ _ERASE_LINE = re.compile(r"\x1b\[[012]?K")
 _SGR_BYTES = re.compile(rb"\x1b\[[0-9;:]{0,128}m")
 _NO_TEXT = re.compile(rb"\x1b\[(?:[0-9;:]{0,128}m|[012]?K)")
 
-_HIDING = [
-    0xAD,  # soft hyphen
-    0x61C,  # Arabic letter mark
-    0x180E,  # Mongolian vowel separator
-    *range(0x200B, 0x2010),  # zero-width characters, left-to-right and right-to-left marks
-    *range(0x2028, 0x202F),  # line and paragraph separators, bidirectional embeddings
-    *range(0x2060, 0x2070),  # word joiner, invisible operators, bidirectional isolates
-    0xFEFF,  # byte order mark
-    *range(0xFFF9, 0xFFFC),  # interlinear annotation
-    *range(0xE0000, 0xE0080),  # tags: invisible ASCII
-]
-_JOINERS = (0x200C, 0x200D)
+# What Unicode calls default ignorable, and what breaks or turns lines: first and last of each.
+# Joiners and selectors of a form are needed in some places, see below.
+_HIDING = (
+    "\u00ad\u00ad"  # soft hyphen
+    "\u034f\u034f"  # combining grapheme joiner
+    "\u061c\u061c"  # Arabic letter mark
+    "\u115f\u1160\u3164\u3164\uffa0\uffa0"  # Hangul fillers: letters that are blank
+    "\u17b4\u17b5"  # Khmer vowels that are not written
+    "\u180e\u180e"  # Mongolian vowel separator
+    "\u200b\u200b\u200e\u200f"  # zero-width space, left-to-right and right-to-left marks
+    "\u2028\u202e"  # line and paragraph separators, bidirectional embeddings
+    "\u2060\u206f"  # word joiner, invisible operators, bidirectional isolates
+    "\ufeff\ufeff"  # byte order mark
+    "\ufff0\ufffb"  # not assigned; interlinear annotation
+    "\U0001bca0\U0001bca3"  # shorthand format controls
+    "\U0001d173\U0001d17a"  # musical beams and ties
+    "\U000e0000\U000e00ff\U000e01f0\U000e0fff"  # tags: invisible ASCII; not assigned
+)
+_RANGES = list(zip(_HIDING[::2], _HIDING[1::2], strict=True))
+_JOINERS = "\u200c\u200d"
+_SELECTORS = "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _PICTURES: Dict[int, str] = {
     **{code: chr(0x2400 + code) for code in range(0x20) if code != 0x09},
     0x7F: "\u2421",
     **{code: f"\\x{code:02x}" for code in range(0x80, 0xA0)},
-    **{
-        code: f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-        for code in _HIDING
-        if code not in _JOINERS
-    },
+    **{c: _escape(c) for first, last in _RANGES for c in range(ord(first), ord(last) + 1)},
 }
+_HIDDEN_CLASS = "".join(f"{first}-{last}" for first, last in _RANGES) + _JOINERS + _SELECTORS
+_HIDDEN = re.compile(f"[{_HIDDEN_CLASS}]")
+_NOT_FOR_JSON = re.compile(f"[\x7f-\x9f{_HIDDEN_CLASS}]")
 
-# Persian, Indic scripts and emoji need joiners between their letters. Anywhere else they hide.
+# Persian, Indic scripts and emoji need joiners between their letters, and a selector of its form
+# behind some of these, or in a keycap. Anywhere else they hide.
 _LETTER = "\u00c0-\u1fff\u2070-\ufefe\uff00-\U000dffff"
-_STRAY_JOINER = re.compile(f"(?<![{_LETTER}])[\u200c\u200d]|[\u200c\u200d](?![{_LETTER}])")
+_FORMED = (
+    "\u00a9\u00ae\u00c0-\u180a\u1810-\u1fff\u203c\u2049\u2070-\ufdff\ufe10-\ufefe\uff00-\U000dffff"
+)
+_STRAY = re.compile(
+    f"(?<![{_LETTER}])[{_JOINERS}]|[{_JOINERS}](?![{_LETTER}])"
+    f"|(?<![{_FORMED}])(?!(?<=[0-9#*])\ufe0f\u20e3)[{_SELECTORS}]"
+)
 
 
 def to_text(line: bytes, *, keep_sgr: bool = False) -> str:
@@ -65,7 +86,7 @@ def to_text(line: bytes, *, keep_sgr: bool = False) -> str:
     if not line.translate(None, _PLAIN_BYTES):
         return line.decode("ascii")
     head, text = _settle(line)
-    if text.isprintable():
+    if _is_plain(text):
         shown = text
     else:
         shown = "".join(
@@ -76,6 +97,37 @@ def to_text(line: bytes, *, keep_sgr: bool = False) -> str:
         return shown
     shown = _live_sgr(head) + shown
     return shown + "\x1b[0m" if "\x1b" in shown and not shown.endswith("\x1b[0m") else shown
+
+
+def inert(text: str) -> str:
+    r"""Text of several lines without any effect; its newlines and tabs stay, its colours do not.
+
+    For messages and results that a proc, a host or a file's name had a part in.
+
+    >>> inert("a\r\n\x1b[31mb\x1b[0m\x1b[2J")
+    'a\nb␛[2J'
+    """
+    if _is_plain(text):
+        return text
+    text = text.encode(errors="backslashreplace").decode().replace("\r\n", "\n")
+    return "\n".join([_inert(line) for line in _SGR.sub("", text).split("\n")])
+
+
+def one_row(text: str) -> str:
+    """As :func:`inert`, in one row: newlines come out as pictures too."""
+    return inert(text).replace("\n", _PICTURES[0x0A])
+
+
+def to_json(value: object) -> str:
+    r"""JSON of the value, in which what has an effect or cannot be seen is a ``\u`` escape.
+
+    >>> to_json("\x9b2J é")
+    '"\\u009b2J é"'
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    if _is_plain(text):
+        return text
+    return _NOT_FOR_JSON.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def to_html(line: bytes) -> str:
@@ -159,11 +211,15 @@ def _pieces(text: str) -> Iterator[Tuple[str, bool]]:
         yield text[position:], False
 
 
+def _is_plain(text: str) -> bool:
+    """Whether there is nothing to make inert in it."""
+    return text.isprintable() and (text.isascii() or not _HIDDEN.search(text))
+
+
 def _inert(text: str) -> str:
-    if text.isprintable():
+    if _is_plain(text):
         return text
-    text = _STRAY_JOINER.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-    return text.translate(_PICTURES)
+    return _STRAY.sub(lambda match: _escape(ord(match[0])), text).translate(_PICTURES)
 
 
 def _live_sgr(head: str) -> str:

@@ -26,6 +26,8 @@ from .wire import GapFrame
 __all__ = ["Batch", "DroppedBatches", "SendQueue", "Spool", "StreamLedger", "Verdict", "WhenFull"]
 
 DEFAULT_WINDOW_BYTES = 4 << 20
+SPOOL_FULL = "the host's spool was full"
+SPOOL_LOST = "the host's spool lost it"
 
 
 class Verdict(enum.Enum):
@@ -150,7 +152,7 @@ class Spool(Protocol):
         """Keep the bytes; gives their place, or None when the spool is full or broken."""
 
     def read(self, place: int) -> bytes:
-        """The bytes at a place."""
+        """The bytes at a place. Raises OSError when they are not what was written."""
 
     def release(self, place: int) -> None:
         """The place is not needed any more."""
@@ -173,7 +175,7 @@ class Batch:
 
 @dataclass(slots=True)
 class DroppedBatches:
-    """Takes the place of batches ``seq`` to ``last_seq``."""
+    """Takes the place of batches ``seq`` to ``last_seq``; ``reason`` is for people."""
 
     seq: int
     last_seq: int
@@ -181,6 +183,7 @@ class DroppedBatches:
     size: int
     lines: int
     ends_line: bool
+    reason: str = SPOOL_FULL
 
 
 Item = Union[Batch, DroppedBatches]
@@ -260,12 +263,23 @@ class SendQueue:
         return out
 
     def payload(self, batch: Batch) -> bytes:
-        """The batch's bytes, from memory or from the spool."""
+        """The batch's bytes, from memory or from the spool. Raises OSError: they are lost."""
         if batch.data is not None:
             return batch.data
         assert self._spool is not None
         assert batch.place is not None
         return self._spool.read(batch.place)
+
+    def lose(self, batch: Batch) -> DroppedBatches:
+        """A batch that was taken cannot be read any more: the gap that goes in its place."""
+        gap = DroppedBatches(
+            batch.seq, batch.seq, batch.offset, batch.size, batch.lines, batch.ends_line, SPOOL_LOST
+        )
+        self._sent[self._sent.index(batch)] = gap
+        self.dropped_lines += batch.lines
+        self.dropped_bytes += batch.size
+        self._forget(batch, in_flight=True)
+        return gap
 
     def ack(self, next_seq: int) -> None:
         """The client has accounted for everything below ``next_seq``."""
@@ -309,6 +323,8 @@ class SendQueue:
                 self._unsent.appendleft(gap)
             return False
         item = self._unsent.popleft()
+        if gap is not None and SPOOL_FULL not in gap.reason:
+            gap.reason += f", and {SPOOL_FULL}"
         if gap is None:
             gap = DroppedBatches(item.seq, item.seq - 1, item.offset, 0, 0, True)
         gap.last_seq = _last(item)

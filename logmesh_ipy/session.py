@@ -9,10 +9,12 @@ client's loop in a thread it blocks the cell, on the kernel's own loop it is awa
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import html
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Callable, List, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, ClassVar, List, Optional, TypeVar
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
@@ -20,45 +22,48 @@ from IPython.display import display
 from .cell_flush import CellFlush, CellPublisher, is_notebook
 from .client import LoggingMeshClient
 from .config import MeshOptions, check_timeout
-from .errors import LoopBlockedError, MeshError, MeshStateError, OptionError
+from .errors import LogMeshError, LoopBlockedError, MeshStateError, OptionError
 from .instance import Instance, context
+from .interrupts import (
+    BARRIER_INTERRUPTED,
+    MeshInterrupt,
+    interrupt_job,
+    interrupt_run,
+    wait_barrier,
+)
 from .job import Job
-from .levels import level_name
 from .loop import PythonTask
 from .mesh import HostMesh, ProcMesh
 from .model import FlushReport
+from .status import mode_text
 from .store import LogStore
 from .views.base import View, plural
 from .views.default import terminal_view
 from .views.driver import ViewDriver
-from .views.plain import PlainView
+from .views.plain import PlainView, hanging_rows
 
 if TYPE_CHECKING:
     from .notebook_panel import NotebookPanel
 
-__all__ = ["MeshInterrupt", "NotebookSession"]
+__all__ = ["NotebookSession"]
 
 T = TypeVar("T")
 _display: Callable[..., Any] = display
-_INTERRUPT_SEC = 3.0
 _ABANDON_SEC = 5.0
 _POLL_SEC = 0.01
 _SNAPSHOT_SEC = 5.0
-
-
-class MeshInterrupt(KeyboardInterrupt):
-    """The user interrupted a cell that ran on the mesh; ``text`` says where it was."""
-
-    def __init__(self, text: str, details: Optional[List[str]] = None) -> None:
-        super().__init__(text)
-        self._details = details or []
-
-    def _render_traceback_(self) -> List[str]:
-        return [f"KeyboardInterrupt: {self}", *self._details]
+_STOP_SEC = 5.0
+_STOP_INTERRUPTED = "interrupted; the mesh goes on ending in the background"
+_IMPATIENT_SEC = 0.2
+_ENDED = (LogMeshError, asyncio.CancelledError, concurrent.futures.CancelledError)
+"""What a barrier ends with when its mesh ends meanwhile."""
 
 
 class NotebookSession:
     """Everything that is on while a mesh runs in this shell."""
+
+    _ending: ClassVar[Optional[ProcMesh]] = None
+    """The mesh that was stopped last, by whatever session: it may go on ending for a while."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
@@ -74,6 +79,7 @@ class NotebookSession:
         self._panel: Optional[NotebookPanel] = None
         self._past_panel: Optional[NotebookPanel] = None
         self._cell_used_mesh = False
+        self._impatient = False
         self._known_absent: set[str] = set()
         self._known_skipped = 0
         self._past: Optional[Instance] = None
@@ -90,6 +96,10 @@ class NotebookSession:
     def on_kernel_loop(self) -> bool:
         """Whether waiting must be awaiting."""
         return self._instance is not None and not self._instance.loop.own_thread
+
+    @property
+    def _blocking(self) -> bool:
+        return not self.on_kernel_loop
 
     def require(self, what: str) -> ProcMesh:
         """The mesh. Raises MeshStateError where none runs."""
@@ -126,6 +136,7 @@ class NotebookSession:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
                 raise OptionError("--loop kernel: the kernel's loop does not run here") from None
+        await self._until_ended(loop)
         self.options = options
         self.receipts = receipts
         self.forget_past()
@@ -158,10 +169,24 @@ class NotebookSession:
         self._known_skipped = 0
         return mesh
 
+    async def _until_ended(self, loop: Optional[asyncio.AbstractEventLoop]) -> None:
+        """Wait for a mesh whose stop was interrupted, or could not be awaited."""
+        if self._ending is None:
+            return
+        ending = self._ending.stop()
+        try:
+            await ending if loop is not None else ending.get()
+        except LoopBlockedError:
+            raise MeshStateError(
+                "the mesh before goes on ending; start again in a moment"
+            ) from None
+
     def _show_lines_of(self, instance: Instance, first_row: int, kind: str) -> None:
         """From here on the cells show what the procs print."""
         view = self._make_view(instance, first_row, kind)
-        self._cells = CellFlush(self.shell, self._begin_cell, self._end_cell)
+        self._cells = CellFlush(
+            self.shell, self._begin_cell, self._end_cell, instance.store.begin_cell
+        )
         self._cells.install(running=True)
         if instance.view is not None:
             instance.view.close()
@@ -193,8 +218,11 @@ class NotebookSession:
         mesh, instance = self.mesh, self._instance
         if mesh is None or instance is None:
             return
+        NotebookSession._ending = mesh
         try:
             await self.wait(mesh.stop(self.options.flush_timeout_sec))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            raise MeshInterrupt(_STOP_INTERRUPTED) from None
         finally:
             self._shut_down(instance)
 
@@ -203,12 +231,14 @@ class NotebookSession:
         mesh, instance = self.mesh, self._instance
         if mesh is None or instance is None:
             return
-        stopping = mesh.stop(self.options.flush_timeout_sec)
+        NotebookSession._ending = mesh
         try:
-            stopping.get(timeout=5.0)
-        except LoopBlockedError:
-            # On the kernel's own loop it goes on by itself when the cell ends.
+            mesh.stop(self.options.flush_timeout_sec).get(timeout=_STOP_SEC)
+        except (LoopBlockedError, TimeoutError):
+            # It goes on by itself; on the kernel's own loop when the cell ends.
             pass
+        except KeyboardInterrupt:
+            raise MeshInterrupt(_STOP_INTERRUPTED) from None
         finally:
             self._shut_down(instance)
 
@@ -239,8 +269,11 @@ class NotebookSession:
         if self._past_panel is not None:
             self._past_panel.close()
             self._past_panel = None
-        if self._past is not None and self._past.closed:
-            self._past.store.close()
+        if self._past is not None:
+            if self._past.closed:
+                self._past.store.close()
+            elif self._ending is not None:
+                self._ending.stop().on_done(self._past.store.close)
         self._past = None
 
     @property
@@ -254,7 +287,8 @@ class NotebookSession:
         if panel is None:
             sys.stdout.write(text)
             return
-        markup = f'<pre class="{panel.snapshot_class(None)}">{html.escape(text)}</pre>'
+        rows = map(html.escape, text.rstrip("\n").split("\n"))
+        markup = hanging_rows(rows, panel.snapshot_class(None))
         _display(panel.bundle(None), raw=True)
         _display({"text/plain": text, "text/html": markup}, raw=True)
 
@@ -284,34 +318,11 @@ class NotebookSession:
         chosen = [proc.rank for proc in mesh.select(ranks)]
         task = mesh.run_cell(source, ranks=chosen, filename=filename)
         self._cell_used_mesh = True
-        try:
-            return await self.wait(task)
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            raise await self._interrupted(mesh, chosen, task) from None
-        finally:
-            await self._show_output(mesh)
-
-    async def _interrupted(
-        self, mesh: ProcMesh, ranks: List[int], task: PythonTask[Any]
-    ) -> MeshInterrupt:
-        """Interrupt the procs' code, give it a moment to end, and say where it was."""
-        mesh.interrupt(ranks)
-        try:
-            if self.on_kernel_loop:
-                await asyncio.wait_for(_as_awaitable(task), _INTERRUPT_SEC)
-            else:
-                task.get(timeout=_INTERRUPT_SEC)
-        except MeshError as error:
-            details = ["", f"[rank {error.rank}] was at:", error.errors[error.rank].traceback]
-            return MeshInterrupt("the code on the procs was interrupted", details)
-        except (TimeoutError, asyncio.TimeoutError):
-            return MeshInterrupt(
-                f"interrupted, but some ranks did not end within {_INTERRUPT_SEC:g} s (C code?); "
-                "what they run next waits for them"
-            )
-        except asyncio.CancelledError:
-            return MeshInterrupt("the code on the procs was interrupted")
-        return MeshInterrupt("interrupted; the code on the procs had just ended")
+        async with self._output_shown(mesh):
+            try:
+                return await self.wait(task)
+            except (KeyboardInterrupt, asyncio.CancelledError):
+                raise await interrupt_run(mesh, chosen, task, blocking=self._blocking) from None
 
     async def exec(self, argv: List[str], ranks: Optional[str], background: bool) -> Job:
         """Run a command beside the procs; waits for its end unless in the background."""
@@ -323,24 +334,12 @@ class NotebookSession:
             if self._publisher is not None and cell is not None:
                 self._publisher.reserve(cell)
             return job
-        try:
-            await self.wait(job.wait())
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            raise await self._interrupted_job(job) from None
-        finally:
-            await self._show_output(mesh)
+        async with self._output_shown(mesh):
+            try:
+                await self.wait(job.wait())
+            except (KeyboardInterrupt, asyncio.CancelledError):
+                raise await interrupt_job(job, blocking=self._blocking) from None
         return job
-
-    async def _interrupted_job(self, job: Job) -> MeshInterrupt:
-        job.interrupt()
-        try:
-            if self.on_kernel_loop:
-                await asyncio.wait_for(_as_awaitable(job.wait()), _INTERRUPT_SEC)
-            else:
-                job.wait().get(timeout=_INTERRUPT_SEC)
-        except (TimeoutError, asyncio.TimeoutError):
-            await self.wait(job.stop())
-        return MeshInterrupt(job.describe())
 
     def set_mode(
         self, stream: Optional[bool], window: Optional[float], window_given: bool, level: int
@@ -359,35 +358,40 @@ class NotebookSession:
 
     def mode_text(self) -> str:
         """The mode in force, in a line."""
-        client = self.client
-        assert client is not None
-        window = client.aggregate_window_sec
-        streams = client.stream_to_client
-        return ", ".join(
-            (
-                "streaming" if streams else "not streaming (lines stay on the hosts)",
-                "every line" if window is None else f"grouped in windows of {window:g} s",
-                f"level {level_name(client.level)}",
-                "flush after each cell" if self.options.autoflush else "no automatic flush",
-                "kernel's loop" if self.on_kernel_loop else "loop in a thread",
-            )
-        )
+        return mode_text(self)
 
     async def flush(self, timeout_sec: Optional[float]) -> FlushReport:
         """The barrier, and all that it proved on the screen."""
         mesh = self.require("flush")
         timeout = self.options.flush_timeout_sec if timeout_sec is None else timeout_sec
-        report = await self.wait(mesh.flush(check_timeout(timeout)))
+        report = await self._barrier(mesh.flush(check_timeout(timeout)))
         self.last_report = report
         if self._driver is not None:
             self._driver.sync()
         return report
 
+    async def _barrier(self, task: PythonTask[FlushReport]) -> FlushReport:
+        try:
+            return await wait_barrier(task, blocking=self._blocking)
+        except MeshInterrupt:
+            self._impatient = True
+            raise
+
+    @contextlib.asynccontextmanager
+    async def _output_shown(self, mesh: ProcMesh) -> AsyncIterator[None]:
+        """Brings the procs' output to the screen before a result or an error is shown below it."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(MeshInterrupt):  # what came first is told
+                await self._show_output(mesh)
+            raise
+        await self._show_output(mesh)
+
     async def _show_output(self, mesh: ProcMesh) -> None:
-        """Bring the procs' output to the screen before results or errors are shown below it."""
         if not mesh.stopped:
             # Nobody looks at this report: what it would tell belongs on the cell's receipt.
-            await self.wait(mesh.flush(self.options.flush_timeout_sec, tells=False))
+            await self._barrier(mesh.flush(self.options.flush_timeout_sec, tells=False))
         if self._driver is not None:
             self._driver.sync()
 
@@ -397,6 +401,7 @@ class NotebookSession:
         if self._instance is None:
             return
         self._cell_used_mesh = self._cell_used_mesh and cell == 1
+        self._impatient = False
         if self._publisher is not None:
             self._publisher.begin(cell)
         self._instance.store.begin_cell(cell)
@@ -409,21 +414,38 @@ class NotebookSession:
         if not self.options.autoflush:
             self._show(cell, None)
             return
-        task = mesh.flush(self.options.flush_timeout_sec)
         if self.on_kernel_loop:
+            task = mesh.flush(self._patience[0])
             later = asyncio.ensure_future(self._end_later(cell, task))
             self._tasks.add(later)
             later.add_done_callback(self._tasks.discard)
             return
         try:
-            report: Optional[FlushReport] = task.get()
+            self._show(cell, self._last_report_of_cell(mesh))
         except KeyboardInterrupt:
-            report = None
-            sys.stderr.write("logmesh: the barrier was interrupted; %logmesh flush runs it again\n")
-        self._show(cell, report)
+            sys.stderr.write("logmesh: interrupted; the rest of the output comes by itself\n")
+
+    @property
+    def _patience(self) -> List[float]:
+        """How long the cell's last barrier may take, and how long it may if that is interrupted."""
+        return [self.options.flush_timeout_sec, _IMPATIENT_SEC][self._impatient :]
+
+    def _last_report_of_cell(self, mesh: ProcMesh) -> Optional[FlushReport]:
+        """After an interrupt the procs have one more moment: who has not answered then is late."""
+        for timeout in self._patience:
+            task = mesh.flush(timeout)
+            try:
+                return task.get()
+            except KeyboardInterrupt:
+                task.cancel()
+                sys.stderr.write(f"logmesh: {BARRIER_INTERRUPTED}\n")
+            except _ENDED:
+                break
+        return None
 
     async def _end_later(self, cell: int, task: PythonTask[FlushReport]) -> None:
-        self._show(cell, await task)
+        with contextlib.suppress(*_ENDED):
+            self._show(cell, await task)
 
     def _show(self, cell: int, report: Optional[FlushReport]) -> None:
         if self._driver is None or self._instance is None:
@@ -471,7 +493,3 @@ def _brought_up(spawning: PythonTask[ProcMesh]) -> bool:
     except Exception:  # noqa: BLE001 (its failure is told by who waited for it)
         return False
     return True
-
-
-async def _as_awaitable(task: PythonTask[T]) -> T:
-    return await task

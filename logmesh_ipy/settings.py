@@ -1,16 +1,17 @@
 """``c.LogMesh``: the options as traitlets, for ``ipython_config.py`` and friends.
 
 An option's value comes from, in rising order: its default, the configuration file, the
-environment (``LOGMESH_WINDOW_SEC=3``), the argument of the magic. All end as a
-:class:`~logmesh_ipy.config.MeshOptions`, which checks them.
+environment (``LOGMESH_WINDOW_SEC=3``), the argument of the magic; patterns to redact are those of
+all these together. All end as a :class:`~logmesh_ipy.config.MeshOptions`, which checks them.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
 from traitlets import Bool, Enum, Float, Int, Unicode
+from traitlets import List as ListTrait
 from traitlets import Union as UnionTrait
 from traitlets.config import Configurable
 
@@ -18,6 +19,7 @@ from .config import (
     HostOptions,
     MeshOptions,
     check_count,
+    check_patterns,
     check_similarity,
     check_timeout,
     check_window,
@@ -25,6 +27,7 @@ from .config import (
 from .config import from_environment as options_in_environment
 from .errors import OptionError
 from .levels import parse_level
+from .names import quoted
 
 __all__ = ["LogMesh"]
 
@@ -78,6 +81,9 @@ class LogMesh(Configurable):
     files = Unicode("", help="Directory on the hosts for raw log files.").tag(config=True)
     file_max_bytes = Int(256 << 20, help="Size at which a log file is rotated.").tag(config=True)
     file_backups = Int(3, help="How many rotated files are kept.").tag(config=True)
+    listen = Unicode(
+        "", help="Where hosts elsewhere reach the kernel, like tls://0.0.0.0:0; empty: nowhere."
+    ).tag(config=True)
     when_full = Enum(
         ["spill", "block", "drop_oldest"], "spill",
         help="What a host does when the client is slow and 4 MiB of a stream wait.",
@@ -91,10 +97,27 @@ class LogMesh(Configurable):
     fork_procs = Bool(
         True, help="Start procs as forks of one that has all modules loaded, where that is safe."
     ).tag(config=True)
+    redact = UnionTrait(
+        [ListTrait(Unicode()), Unicode()], default_value=[],
+        help="Regular expressions: what matches is shown and stored as [redacted].",
+    ).tag(config=True)  # fmt: skip
+    redact_environment = Bool(
+        True, help="Redact the values of environment variables whose names look secret."
+    ).tag(config=True)
     max_line_bytes = Int(64 << 10, help="Longer lines are truncated in the store.").tag(config=True)
     store_memory_bytes = Int(64 << 20, help="Lines in memory; older ones are in a file.").tag(
         config=True
     )
+    store_directory = Unicode(
+        "", help="Where lines are kept for after a crash of the kernel; empty: a temporary one."
+    ).tag(config=True)
+    keep_sessions = Int(
+        10, help="How many sessions of crashed kernels are kept; 0: no lines are kept for that."
+    ).tag(config=True)
+    keep_sessions_bytes = Int(10 << 30, help="How large they may be, all together.").tag(
+        config=True
+    )
+    keep_sessions_days = Int(7, help="After how many days they are removed.").tag(config=True)
 
     def options(self, arguments: Mapping[str, Any]) -> MeshOptions:
         """The options in force; ``arguments`` are those given to the magic (None: not given).
@@ -108,6 +131,7 @@ class LogMesh(Configurable):
         given = {_OPTION_OF.get(k, k): v for k, v in arguments.items() if v is not None}
         values.update(given)
         try:
+            values["redact"] = _joined(configured, from_environment, given)
             return _options(values)
         except OptionError as error:
             named = [name for name in from_environment if name not in given]
@@ -119,6 +143,10 @@ class LogMesh(Configurable):
     def loop_in_force(self) -> str:
         """Where the client would run if the magic did not say."""
         return options_in_environment(os.environ).get("loop", str(self.loop))
+
+    def store_directory_in_force(self) -> str:
+        """Where lines are kept for after a crash; empty is the usual place."""
+        return options_in_environment(os.environ).get("store_directory", str(self.store_directory))
 
     def receipt_policy(self) -> str:
         """``auto``, ``always`` or ``never``."""
@@ -133,8 +161,15 @@ class LogMesh(Configurable):
         value: str = argument or os.environ.get(variable, getattr(self, name))
         if value not in allowed:
             where = f" (set in the environment: {variable})" if argument is None else ""
-            raise OptionError(f"{name} is {value!r}; allowed are {', '.join(allowed)}{where}")
+            raise OptionError(f"{name} is {quoted(value)}; allowed are {', '.join(allowed)}{where}")
         return value
+
+
+def _joined(*places: Mapping[str, Any]) -> List[str]:
+    """The patterns of all places, each once: none can be taken away by another place."""
+    return list(
+        dict.fromkeys(p for place in places for p in check_patterns(place.get("redact", ())))
+    )
 
 
 def _is_right(values: Mapping[str, Any]) -> bool:
@@ -154,6 +189,8 @@ def _options(values: Mapping[str, Any]) -> MeshOptions:
         window_bytes=_whole(values, "window_bytes"),
         spool_max_bytes=_whole(values, "spool_max_bytes"),
         fork_procs=_truth(values, "fork_procs"),
+        redact=check_patterns(values["redact"]),
+        redact_environment=_truth(values, "redact_environment"),
     )
     hosts: Optional[str] = values.get("hosts")
     return MeshOptions(
@@ -168,8 +205,13 @@ def _options(values: Mapping[str, Any]) -> MeshOptions:
         autoflush=_truth(values, "autoflush"),
         grouping=str(values["grouping"]),
         similarity_threshold=check_similarity(values["similarity_threshold"]),
+        listen=str(values["listen"]),
         max_line_bytes=_whole(values, "max_line_bytes"),
         store_memory_bytes=_whole(values, "store_memory_bytes"),
+        store_directory=str(values["store_directory"]),
+        keep_sessions=_whole(values, "keep_sessions"),
+        keep_sessions_bytes=_whole(values, "keep_sessions_bytes"),
+        keep_sessions_days=_whole(values, "keep_sessions_days"),
         host=host,
     )
 
@@ -178,7 +220,7 @@ def _whole(values: Mapping[str, Any], name: str) -> int:
     try:
         return int(values[name])
     except ValueError:
-        raise OptionError(f"{name} is {values[name]!r}; it must be a whole number") from None
+        raise OptionError(f"{name} is {quoted(values[name])}; it must be a whole number") from None
 
 
 def _truth(values: Mapping[str, Any], name: str) -> bool:
@@ -190,4 +232,4 @@ def _truth(values: Mapping[str, Any], name: str) -> bool:
         return True
     if text in ("0", "false", "no", "off"):
         return False
-    raise OptionError(f"{name} is {value!r}; it must be true or false")
+    raise OptionError(f"{name} is {quoted(value)}; it must be true or false")

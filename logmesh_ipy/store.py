@@ -2,9 +2,9 @@
 
 The store is the client actor's sink. It cuts batches into whole lines (in bulk) and keeps them
 in the order of arrival as *chunks*: some lines of one stream, under one cell. Rows are numbered
-from 0 over all streams. Chunks gather in blocks; a full block is written to an unlinked file
-and leaves memory when ``memory_bytes`` are exceeded. Counted is what lines, chunks and marks
-take; the block that is being filled stays.
+from 0 over all streams. Chunks gather in blocks, which the store's writer brings into a file. A
+full block that is written leaves memory when ``memory_bytes`` are exceeded. Counted is what lines,
+chunks and marks take; the block that is being filled stays.
 
 A line that is not finished is not a row yet. It becomes one, marked PARTIAL, when its stream
 ends or when the next cell begins: what comes after it then belongs to that next cell and is
@@ -15,26 +15,27 @@ Appending happens on the client's loop, reading in any thread.
 
 from __future__ import annotations
 
-import errno
 import os
-import tempfile
 import threading
-from bisect import bisect_right
-from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+import weakref
+from dataclasses import dataclass
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from .chunks import Chunk, ChunkHead, ChunkPacker, ChunkRun, head_of
+from .blocks import Blocks
+from .chunks import Chunk, ChunkHead, ChunkRun
 from .lines import DEFAULT_MAX_LINE_BYTES, LineFlag, Lines, LineSplitter
-from .model import LogMessage, OutputTarget, ProcInfo
+from .model import Gap, LogMessage, OutputTarget, ProcInfo, StreamTotals
+from .segments import OpenText
+from .store_file import SessionFile, StoreFile
+from .store_places import SessionPlace
+from .store_writer import Portion, StoreWriter
 from .template_table import TemplateTable
 
 __all__ = ["CellSpan", "Chunk", "ChunkHead", "ChunkRun", "LogStore", "OpenLine", "Row"]
 
-_BLOCK_BYTES = 4 << 20
-_BLOCK_CHUNKS = 4096
 _CHUNK_BYTES = 384  # what a Chunk takes in memory beside its lines
 _MARK_BYTES = 128
-_MAX_VECTORS = 1024  # IOV_MAX of Linux
+_BACKLOG_BYTES = 16 << 20
 _PLAIN = LineFlag(0)
 
 
@@ -86,19 +87,12 @@ class _Stream:
         self.mono = 0.0
 
 
-@dataclass(slots=True)
-class _Block:
-    first_row: int
-    bytes: int = 0
-    chunks: Optional[List[Chunk]] = field(default_factory=list)
-    place: Optional[Tuple[int, int]] = None
-
-
 class LogStore:
     """All lines of one client.
 
-    ``memory_bytes`` bounds what they take in memory, ``directory`` takes the file of what is
-    older. ``cell`` is the number of the cell that is running (or ran last); a source whose info
+    ``memory_bytes`` bounds what they take in memory. What is older lies in a file without a name in
+    ``directory``; or, with ``session``, all is written soon to a file that outlives a crash of this
+    process. ``cell`` is the number of the cell that is running (or ran last); a source whose info
     names a cell (a job) stays with that one. ``templates`` tells all readers which lines are alike.
     """
 
@@ -108,27 +102,24 @@ class LogStore:
         memory_bytes: int = 64 << 20,
         max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
         directory: Optional[str] = None,
+        session: Optional[SessionPlace] = None,
         templates: Optional[TemplateTable] = None,
     ) -> None:
-        self.memory_bytes = memory_bytes
         self.max_line_bytes = max_line_bytes
         self.rows = 0
         self.bytes = 0
         self.cell = 0
-        self.trouble = ""
         self.templates = templates or TemplateTable()
         self._directory = directory
         self._lock = threading.Lock()
         self._streams: Dict[Tuple[int, OutputTarget], _Stream] = {}
-        self._blocks: List[_Block] = [_Block(0)]
-        self._in_memory = 0
-        self._oldest_in_memory = 0
-        self._fd: Optional[int] = None
-        self._file_bytes = 0
-        self._packer = ChunkPacker()
-        self._unpacked: Tuple[int, List[Chunk]] = (-1, [])
+        file = StoreFile(directory) if session is None else SessionFile(session)
+        self._writer = StoreWriter(self, file)
+        self._blocks = Blocks(self._writer, memory_bytes)
+        self._grown = self._block_full = False
         self._cells: Dict[int, CellSpan] = {}
         self._listeners: List[Callable[[], None]] = []
+        _stores.add(self)
 
     # --- the sink (on the client's loop) ------------------------------------------------------
 
@@ -156,17 +147,25 @@ class LogStore:
             self._add(stream, stream.splitter.cut())
         self._tell()
 
+    def forget(self, proc: int) -> None:
+        """LogSink: the source is over; its lines stay."""
+        with self._lock:
+            for target in OutputTarget:
+                self._streams.pop((proc, target), None)
+
     def begin_cell(self, cell: int) -> None:
         """What arrives from now on belongs to ``cell``; unfinished lines end with their cell."""
         with self._lock:
             if cell != self.cell:
                 self._cut()
                 self.cell = cell
+        self._write()
 
     def cut_unfinished(self) -> None:
         """The cell has ended: its unfinished lines are rows now, what follows continues them."""
         with self._lock:
             self._cut()
+        self._write()
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener()`` on the client's loop after each append; gives the undo."""
@@ -179,6 +178,11 @@ class LogStore:
         return undo
 
     # --- reading (any thread) -----------------------------------------------------------------
+
+    @property
+    def first_row(self) -> int:
+        """The oldest row that is kept: 0, or the first after ``close``."""
+        return self._blocks.first_row
 
     def cell_lines(self, cell: int) -> int:
         """How many lines have arrived under a cell."""
@@ -232,46 +236,28 @@ class LogStore:
         with self._lock:
             if first_row >= self.rows:
                 return []
-            number = max(0, bisect_right(self._blocks, first_row, key=_first_row) - 1)
             found: List[Chunk] = []
             last = None if max_rows is None else first_row + max_rows
             size = 0
-            for block in self._blocks[number:]:
-                for chunk in self._chunks(block):
-                    if chunk.first_row + chunk.count > first_row:
-                        found.append(chunk)
-                        size += len(chunk.data)
-                        if last is not None and chunk.first_row + chunk.count >= last:
-                            return found
-                        if max_bytes is not None and size >= max_bytes:
-                            return found
+            for chunk in self._blocks.chunks(first_row):
+                if chunk.first_row + chunk.count > first_row:
+                    found.append(chunk)
+                    size += len(chunk.data)
+                    if last is not None and chunk.first_row + chunk.count >= last:
+                        break
+                    if max_bytes is not None and size >= max_bytes:
+                        break
             return found
 
     def read_run(self, first_row: int, max_rows: int) -> ChunkRun:
         """Chunks side by side that hold the rows from ``first_row`` on, as ``read`` cuts them.
 
         Some megabytes at most, which may be fewer than ``max_rows``; none if there is no such row
-        or the store was closed. What lies in the file is not kept in memory, nor made to chunks.
+        or the store was closed. Where rows are lost it begins behind them. What lies in the file is
+        not kept in memory, nor made to chunks.
         """
         with self._lock:
-            block = self._blocks[max(0, bisect_right(self._blocks, first_row, key=_first_row) - 1)]
-            chunks = None if block.chunks is None else list(block.chunks)
-            packed = b"" if block.place is None else self._packed(block.place)
-        last = first_row + max_rows
-        if chunks is None:
-            heads, position = self._packer.heads(packed, block.first_row)
-        else:
-            chunks = [c for c in chunks if c.first_row + c.count > first_row and c.first_row < last]
-            heads, position = [head_of(chunk) for chunk in chunks], 0
-        chosen = [h for h in heads if h.first_row + h.count > first_row and h.first_row < last]
-        if chunks is not None:
-            return ChunkRun(chosen, b"".join([chunk.data for chunk in chunks]))
-        for head in heads:
-            if head.first_row + head.count > first_row:
-                break
-            position += head.size
-        size = sum([head.size for head in chosen])
-        return ChunkRun(chosen, memoryview(packed)[position : position + size])
+            return self._blocks.run(first_row, max_rows)
 
     def lines(self, first_row: int = 0) -> Iterator[Row]:
         """Rows one by one, from ``first_row`` to the last there is now."""
@@ -293,17 +279,84 @@ class LogStore:
                         )  # fmt: skip
                 first_row = max(first_row, chunk.first_row + chunk.count)
 
+    # --- the file (any thread) ----------------------------------------------------------------
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the file, and what it costs; empty if nothing."""
+        writer, found = self._writer, []
+        if writer.trouble:
+            with self._lock:
+                waiting = self._blocks.unwritten_rows
+            found.append(
+                f"the log store cannot write its file: {writer.trouble}; {waiting:,} lines are in "
+                "memory only"
+            )
+        if self._blocks.lost_rows:
+            found.append(f"the log store's file was cut: {self._blocks.lost_rows:,} lines are lost")
+        if writer.file.renewals:
+            times = writer.file.renewals
+            found.append(f"the log store's file was removed {times} times, and written anew")
+        if writer.refused:
+            found.append(f"lines are not kept for after a crash: {writer.refused}")
+        return "; ".join(found)
+
+    @property
+    def session_name(self) -> str:
+        """The file that a crash of this process leaves; empty if none."""
+        return self._writer.file.name
+
+    def note(self, totals: StreamTotals, gaps: Sequence[Gap]) -> None:
+        """The ledger and all its gaps (a list that only grows), for who reopens the file."""
+        self._writer.note(totals, gaps)
+
+    def save(self, then: Callable[[], None]) -> bool:
+        """Have ``then()`` called, in another thread, when what is there now outlives a crash.
+
+        Or when the disk has refused it. False where that is so already, or cannot be.
+        """
+        with self._lock:
+            if self._blocks.saved and not any(
+                stream.splitter.open_bytes for stream in self._streams.values()
+            ):
+                return False
+        return self._writer.save(then)
+
+    def finish(self) -> None:
+        """No more lines are expected: the rest is written, and no thread is left."""
+        self._writer.finish()
+
     def close(self) -> None:
         """Give up the file and the memory."""
+        self._writer.close()
         with self._lock:
-            if self._fd is not None:
-                os.close(self._fd)
-                self._fd = None
-            self._blocks = [_Block(self.rows)]
-            self._unpacked = (-1, [])
-            self._oldest_in_memory = 0
-            self._in_memory = 0
-            self._file_bytes = 0
+            self._writer = StoreWriter(self, StoreFile(self._directory))
+            self._blocks = Blocks(self._writer, self._blocks.memory_bytes, self.rows)
+
+    def in_forked_child(self) -> None:
+        """It can be read there, and changed nowhere but in the parent."""
+        self._lock = threading.Lock()  # another thread of the parent may hold it
+
+    # --- for the writer -----------------------------------------------------------------------
+
+    def next_portion(self, *, ahead: bool, opened: bool) -> Optional[Portion]:
+        """PortionSource: never more than a block."""
+        with self._lock:
+            block, is_last = self._blocks.next_unwritten(ahead=ahead)
+            chunks = () if block is None else block.next_unwritten
+            is_end = is_last and (block is None or len(chunks) == len(block.unwritten))
+            texts = self._open_texts() if opened and is_end else None
+            return Portion(block, chunks, texts) if chunks or texts is not None else None
+
+    def portion_written(self, portion: Portion, place: Tuple[int, int]) -> None:
+        """PortionSource: what is over the bound leaves memory."""
+        with self._lock:
+            self._blocks.written(portion.block, len(portion.chunks), place)
+
+    def file_shrunk(self, size: int) -> int:
+        """PortionSource: what is in memory is written again, the rest is lost."""
+        with self._lock:
+            return self._blocks.file_shrunk(size)
 
     # --- inside (under the lock) --------------------------------------------------------------
 
@@ -335,76 +388,48 @@ class LogStore:
         stream.lines += lines.count
         self.rows += lines.count
         self.bytes += len(lines.data)
-        self._in_memory += size
         span = self._cells.get(cell)
         first, before = (chunk.first_row, 0) if span is None else (span.first_row, span.lines)
         self._cells[cell] = CellSpan(before + lines.count, first, self.rows)
-        block = self._blocks[-1]
-        assert block.chunks is not None
-        block.chunks.append(chunk)
-        block.bytes += size
-        if block.bytes >= _BLOCK_BYTES or len(block.chunks) >= _BLOCK_CHUNKS:
-            self._blocks.append(_Block(self.rows))
-            self._spill()
+        self._grown = True
+        self._block_full |= self._blocks.add(chunk, size)
 
-    def _spill(self) -> None:
-        """Write the oldest full blocks to the file until memory is within its bound."""
-        while self._oldest_in_memory < len(self._blocks) - 1:
-            if self._in_memory <= self.memory_bytes:
-                return
-            block = self._blocks[self._oldest_in_memory]
-            assert block.chunks is not None
-            parts = self._packer.pack(block.chunks)
-            size = sum(map(len, parts))
-            try:
-                if self._fd is None:
-                    self._fd, path = tempfile.mkstemp(prefix="store-", dir=self._directory)
-                    os.unlink(path)
-                _write(self._fd, parts, self._file_bytes)
-            except OSError as error:
-                # Memory beyond the bound is better than a lost line; tried again at the next block.
-                self.trouble = f"the log store cannot spill to disk: {error.strerror}"
-                return
-            self.trouble = ""
-            block.place = (self._file_bytes, size)
-            block.chunks = None
-            self._file_bytes += size
-            self._in_memory -= block.bytes
-            self._oldest_in_memory += 1
+    def _open_texts(self) -> List[OpenText]:
+        return [
+            OpenText(
+                stream.info, stream.target, self._cell_of(stream.info), stream.lines, stream.wall,
+                stream.splitter.open_line[0],
+            )
+            for stream in self._streams.values()
+            if stream.splitter.open_bytes
+        ]  # fmt: skip
 
-    def _chunks(self, block: _Block) -> List[Chunk]:
-        if block.chunks is not None:
-            return block.chunks
-        if self._unpacked[0] == block.first_row:
-            return self._unpacked[1]
-        assert block.place is not None
-        packed = self._packed(block.place)
-        self._unpacked = (block.first_row, self._packer.unpack(packed, block.first_row))
-        return self._unpacked[1]
+    # --- outside the lock ---------------------------------------------------------------------
 
-    def _packed(self, place: Tuple[int, int]) -> bytes:
-        """What the file has of a block."""
-        assert self._fd is not None
-        offset, size = place
-        packed = os.pread(self._fd, size, offset)
-        if len(packed) != size:
-            raise OSError(errno.EIO, f"the store's file lost {size - len(packed)} bytes")
-        return packed
+    def _write(self) -> None:
+        """Have written what has come: soon, or now where memory is short of room."""
+        grown, full = self._grown, self._block_full
+        self._grown = self._block_full = False
+        if not self._writer.ahead:
+            if full:
+                self._writer.write_all()
+        elif grown:
+            self._writer.grown(hurry=full)
+            if self._blocks.in_memory > self._blocks.memory_bytes + _BACKLOG_BYTES:
+                self._writer.write_all()  # as fast as the disk is, and no faster
 
     def _tell(self) -> None:
+        self._write()
         for listener in tuple(self._listeners):
             listener()
 
 
-def _first_row(block: _Block) -> int:
-    return block.first_row
+_stores: weakref.WeakSet[LogStore] = weakref.WeakSet()
 
 
-def _write(fd: int, parts: List[bytes], place: int) -> None:
-    """All parts, one behind the other, from a place in the file on. Raises OSError."""
-    for first in range(0, len(parts), _MAX_VECTORS):
-        some = parts[first : first + _MAX_VECTORS]
-        size = sum(map(len, some))
-        if os.pwritev(fd, some, place) != size:
-            raise OSError(errno.ENOSPC, "the disk took a part only")
-        place += size
+def _in_forked_child() -> None:
+    for store in list(_stores):
+        store.in_forked_child()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)

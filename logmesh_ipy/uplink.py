@@ -1,35 +1,38 @@
 """The one connection over which frames reach the client, made again whenever it breaks.
 
-Forwarders and the run channel each hold an :class:`Uplink`. It dials until it succeeds, waiting
-from 20 ms up to 2 s with jitter between tries (a link that is dropped at once was a try too);
-a client that refuses the handshake is not asked again. The holder is told when the link is
-up and when it is gone, and starts over: nothing of a broken link is assumed to have arrived.
+Forwarders, the run channel and the bootstrap's control each hold an :class:`Uplink`. It dials
+until it succeeds, at most once a second where faults go on (see ``backoff``); a client that
+refuses the handshake is not asked again, one that falls silent is dialled anew. The holder is
+told when the link is up and when it is gone, and starts over: nothing of a broken link is
+assumed to have arrived.
+
+    dialling --handshake--> up --lost, or silent--> dialling
+    dialling --refused--> closed          any --close()--> closed
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import Callable, Optional
 
+from .backoff import Backoff
 from .channel import Connection, dial
-from .errors import HandshakeError
+from .errors import HandshakeError, ProtocolError
 from .handshake import Role
-from .wire import Message, encode
+from .heartbeat import DIALLED_PATIENCE_SEC, Heartbeat
+from .wire import PING_KIND, Message, encode
 
 __all__ = ["Uplink"]
-
-_FIRST_DELAY_SEC = 0.02
-_MAX_DELAY_SEC = 2.0
-_STEADY_SEC = 0.01
 
 
 class Uplink:
     """Keeps one authenticated connection to ``address`` alive until closed.
 
-    ``on_frame(kind, body)`` takes what the client sends, ``on_up()`` is called after each
-    handshake, ``on_down(error)`` when the link has gone; an error that is a HandshakeError is
-    final.
+    ``on_up()`` is called after each handshake and before the first frame, ``on_frame(kind,
+    body)`` takes what the client sends, ``on_down(error)`` is called when the link has gone; an
+    error that is a HandshakeError is final. ``certificate``: the client's (PEM), where the address
+    is one of TLS. ``patience_sec``: how long the client may be silent;
+    None where it may be for as long as it likes, since its loop is not its own.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class Uplink:
         on_frame: Callable[[int, bytes], None],
         on_up: Callable[[], None],
         on_down: Callable[[Optional[Exception]], None],
+        certificate: Optional[str] = None,
+        patience_sec: Optional[float] = DIALLED_PATIENCE_SEC,
     ) -> None:
         self.address = address
         self._token = token
@@ -50,11 +55,12 @@ class Uplink:
         self._on_frame = on_frame
         self._on_up = on_up
         self._on_down = on_down
+        self._certificate = certificate
+        self._patience_sec = patience_sec
         self._connection: Optional[Connection] = None
+        self._heartbeat: Optional[Heartbeat] = None
         self._task: Optional[asyncio.Task[None]] = None
-        self._dialling = False
-        self._delay = _FIRST_DELAY_SEC
-        self._up_at: Optional[float] = None
+        self._backoff = Backoff()
         self._closed = False
 
     @property
@@ -69,8 +75,7 @@ class Uplink:
 
     def start(self) -> None:
         """Begin to dial."""
-        self._dialling = True
-        self._task = asyncio.get_running_loop().create_task(self._dial())
+        self._dial_soon(0.0)
 
     def send(self, message: Message) -> None:
         """Send where the link is up; where it is not, the message is of a dead link and dropped."""
@@ -86,49 +91,58 @@ class Uplink:
         self._closed = True
         if self._task is not None:
             self._task.cancel()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         if self._connection is not None:
             self._connection.close()
 
     def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
         """Handler protocol. The first frame may come before ``dial`` has returned."""
-        self._connection = connection
-        self._on_frame(kind, body)
+        if connection is not self._connection:
+            self._made(connection)
+        if kind != PING_KIND:
+            self._on_frame(kind, body)
 
     def connection_lost(self, connection: Connection, error: Optional[Exception]) -> None:
         """Handler protocol: tell the holder, then dial again."""
+        if connection is not self._connection:
+            return  # Lost before it was told to be up: the dialling task sees that and goes on.
         self._connection = None
-        if self._dialling:
-            # Lost before it was told to be up: the dialling task sees that and goes on.
-            return
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         if not self._closed:
             self._on_down(error)
         if not self._closed:
-            self.start()
+            self._dial_soon(self._backoff.pause(asyncio.get_running_loop().time()))
 
-    async def _dial(self) -> None:
-        connection: Optional[Connection]
-        if self._up_at is not None:
-            if asyncio.get_running_loop().time() - self._up_at < _STEADY_SEC:
-                await self._pause()
-            else:
-                self._delay = _FIRST_DELAY_SEC
-        while True:
+    def _dial_soon(self, pause_sec: float) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._dial(pause_sec))
+
+    async def _dial(self, pause_sec: float) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        while not self._closed:
+            await asyncio.sleep(pause_sec)
+            connection: Optional[Connection]
             try:
-                connection = await dial(self.address, self, self._token, self._role, self._name)
+                connection = await dial(
+                    self.address, self, self._token, self._role, self._name,
+                    certificate=self._certificate,
+                )  # fmt: skip
             except HandshakeError as error:
                 self._closed = True
                 self._on_down(error)
                 return
-            except OSError:
+            except (OSError, ProtocolError):
                 connection = None
+            if self._task is not task or (connection and connection is self._connection):
+                return  # Its first frame has told that it is up; it may even be lost again.
             if connection is not None and not connection.closed:
-                break
-            await self._pause()
-        self._connection = connection
-        self._up_at = asyncio.get_running_loop().time()
-        self._dialling = False
-        self._on_up()
+                self._made(connection)
+                return
+            pause_sec = self._backoff.pause(loop.time())
 
-    async def _pause(self) -> None:
-        await asyncio.sleep(self._delay * random.uniform(0.5, 1.5))  # noqa: S311 (jitter)
-        self._delay = min(self._delay * 2, _MAX_DELAY_SEC)
+    def _made(self, connection: Connection) -> None:
+        self._connection = connection
+        self._heartbeat = Heartbeat(connection, self._patience_sec)
+        self._on_up()

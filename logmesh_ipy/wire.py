@@ -15,27 +15,30 @@ Who speaks what: a LocalLogSender opens a log channel with ``Open`` and sends ``
 the uplink the forwarder sends ``Attach``, ``Log``, ``Gap``, ``End``, ``Written`` and ``Flushed``;
 the client answers with ``Resume``, ``Ack``, ``Fenced`` and the control messages. ``Call``,
 ``Reply`` and ``Event`` serve the bootstrap's control connection and the run channel; they carry
-plain values only: no msgpack extension, no timestamp.
+plain values only: no msgpack extension, no timestamp. There each side tells with ``Received``
+where the other is to go on. On both, either side says ``Ping`` so that it is known to be alive.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Callable, Dict, List, Tuple, Type, Union
 
 import msgpack
 
+from .bounds import MAX_VALUES, check_plain
 from .errors import ProtocolError
 from .frames import HEADER, MAX_FRAME_BYTES
 from .model import LogForwardMessage, LoggerRuntimeMessage, LogMessage, OutputTarget
 
 __all__ = [
-    "LOG_KIND", "WIRE_VERSION", "Ack", "Attach", "Call",
+    "LOG_KIND", "PING_KIND", "WIRE_VERSION", "Ack", "Attach", "Call",
     "Challenge", "Drained", "End", "Event", "Fenced", "FlushRequest", "Flushed",
-    "GapFrame", "Hello", "Message", "Open", "Ping", "Pong", "Refused", "Reply", "Resume", "Welcome",
-    "Written", "decode", "decode_handshake", "encode", "encode_log", "strip_payload",
+    "GapFrame", "Hello", "Message", "Open", "Ping", "Pong", "Received", "Refused", "Reply",
+    "Resume", "Welcome", "Written", "decode", "decode_handshake", "encode", "encode_log",
+    "strip_payload",
 ]  # fmt: skip
 
 WIRE_VERSION = 1
@@ -44,6 +47,7 @@ _LOG = struct.Struct("!IIIBBQQIIddIB")
 _SKIPPED = 1
 _ENDS_LINE = 2
 LOG_KIND = 1  # of ``Log`` frames: what relays pass on unread
+PING_KIND = 9  # of ``Ping`` frames, which links take out of what they carry
 _MAX_WALL_SEC = 2.5e11  # the last wall time that a calendar can show: year 9892
 
 
@@ -203,18 +207,24 @@ class FlushRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
-    """Sender to forwarder, in order with the data: the pipe's bytes are all before me."""
+    """Sender to forwarder, in order with the data: the pipe's bytes are all below ``next_seq``."""
 
     version: int
     target: int
+    next_seq: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flushed:
-    """Forwarder to client, in order with the data: barrier ``version`` has passed here."""
+    """Forwarder to client, in order with the data: barrier ``version`` has passed here.
+
+    It covers what lies below the two numbers, which the client must have by now.
+    """
 
     proc: int
     version: int
+    next_stdout: int
+    next_stderr: int
 
 
 # --- control and run connections ----------------------------------------------------------------
@@ -222,11 +232,11 @@ class Flushed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request; ``n`` is given back by its :class:`Reply`."""
+    """A request; ``n`` is given back by its :class:`Reply`. Its arguments may be secret."""
 
     n: int
     method: str
-    args: Dict[str, Any]
+    args: Dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,11 +256,22 @@ class Event:
     args: Dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """Either way: ``count`` calls, replies and events of yours were taken, over all connections.
+
+    ``sent`` of mine went before this.
+    """
+
+    count: int
+    sent: int
+
+
 Message = Union[
     LogMessage.Log, LogMessage.Flush, LogForwardMessage.SetMode,
     LogForwardMessage.ForceSyncFlush, LoggerRuntimeMessage.SetLogging, Challenge, Hello,
     Welcome, Refused, Open, Attach, Resume, Fenced, Ack, GapFrame, End, Written, Ping, Pong,
-    FlushRequest, Drained, Flushed, Call, Reply, Event,
+    FlushRequest, Drained, Flushed, Call, Reply, Event, Received,
 ]  # fmt: skip
 
 _KINDS: Dict[int, Type[Any]] = {
@@ -261,7 +282,7 @@ _KINDS: Dict[int, Type[Any]] = {
     6: Ack,
     7: Open,
     8: Resume,
-    9: Ping,
+    PING_KIND: Ping,
     10: Pong,
     11: FlushRequest,
     12: Drained,
@@ -278,32 +299,12 @@ _KINDS: Dict[int, Type[Any]] = {
     48: Call,
     49: Reply,
     50: Event,
+    51: Received,
 }
 _KIND_OF = {cls: kind for kind, cls in _KINDS.items()}
 
 _HANDSHAKE_KINDS = range(32, 36)
 _UNSIGNED = range(1 << 64)
-_MAX_DEPTH = 64
-_SCALARS = (type(None), bool, int, float, str, bytes)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether it holds lists, maps and scalars only, and not too deep. Level by level."""
-    level = [value]
-    for _ in range(_MAX_DEPTH):
-        below: List[Any] = []
-        for item in level:
-            if type(item) is list:
-                below += item
-            elif type(item) is dict:
-                below += item
-                below += item.values()
-            elif type(item) not in _SCALARS:
-                return False
-        if not below:
-            return True
-        level = below
-    return False
 
 
 _CHECKS: Dict[str, Callable[[Any], bool]] = {
@@ -312,14 +313,18 @@ _CHECKS: Dict[str, Callable[[Any], bool]] = {
     "bool": lambda value: type(value) is bool,
     "str": lambda value: type(value) is str,
     "bytes": lambda value: type(value) is bytes,
-    "Dict[str, Any]": lambda value: (
-        type(value) is dict and all(type(k) is str for k in value) and _is_plain(value)
-    ),
-    "Any": _is_plain,
+    "Dict[str, Any]": lambda value: type(value) is dict and all(type(k) is str for k in value),
+    "Any": lambda value: True,
 }
+_NESTED = {"Dict[str, Any]", "Any"}
 _FIELDS: Dict[int, List[Tuple[str, str, Callable[[Any], bool]]]] = {
     kind: [(f.name, str(f.type), _CHECKS[str(f.type)]) for f in fields(cls)]
     for kind, cls in _KINDS.items()
+}
+_NESTED_KINDS = {
+    kind
+    for kind, known in _FIELDS.items()
+    if any(type_name in _NESTED for _, type_name, _ in known)
 }
 
 
@@ -335,7 +340,9 @@ def encode(message: Message) -> bytes:
     values = [getattr(message, name) for name, _, _ in _FIELDS[kind]]
     try:
         body: bytes = msgpack.packb(values)
-    except (TypeError, ValueError, OverflowError) as error:
+        if kind in _NESTED_KINDS and len(body) < MAX_FRAME_BYTES:
+            check_plain(body)
+    except (TypeError, ValueError, OverflowError, ProtocolError) as error:
         raise ProtocolError(f"a {type(message).__name__} cannot be encoded: {error}") from None
     if len(body) >= MAX_FRAME_BYTES:
         raise ProtocolError(
@@ -386,17 +393,26 @@ def decode(kind: int, body: bytes) -> Message:
     cls = _KINDS.get(kind)
     if cls is None:
         raise ProtocolError(f"unknown frame kind {kind}")
-    try:
-        values = msgpack.unpackb(body, raw=False, strict_map_key=False, use_list=True)
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        raise ProtocolError(f"the body of a {cls.__name__} is not msgpack: {error}") from None
     expected = _FIELDS[kind]
+    nested = kind in _NESTED_KINDS
+    try:
+        if nested:
+            check_plain(body)
+        values = msgpack.unpackb(
+            body, raw=False, strict_map_key=False, max_ext_len=0,
+            max_str_len=len(body), max_bin_len=len(body),
+            max_array_len=MAX_VALUES if nested else len(expected),
+            max_map_len=MAX_VALUES if nested else 0,
+        )  # fmt: skip
+    except (
+        ProtocolError, ValueError, TypeError, RecursionError, msgpack.UnpackException
+    ) as error:  # fmt: skip
+        raise ProtocolError(f"a malformed {cls.__name__}: {error}") from None
     if type(values) is not list or len(values) != len(expected):
         raise ProtocolError(f"a {cls.__name__} has {len(expected)} fields")
     for value, (name, type_name, check) in zip(values, expected, strict=True):
         if not check(value):
-            allowed = "plain values" if type_name == "Any" else type_name
-            raise ProtocolError(f"{cls.__name__}.{name} must be {allowed}")
+            raise ProtocolError(f"{cls.__name__}.{name} must be {type_name}")
     names = (name for name, _, _ in expected)
     message: Message = cls(**dict(zip(names, values, strict=True)))
     return message

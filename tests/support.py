@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Callable, List, TypeVar
 
 from logmesh_ipy.procs import SESSION_VARIABLE
 
-__all__ = ["session_processes", "wait_until"]
+__all__ = ["mesh_directories", "session_processes", "wait_until"]
 
 T = TypeVar("T")
 
@@ -25,6 +26,26 @@ def wait_until(predicate: Callable[[], T], timeout: float = 20.0, what: object =
             said = what() if callable(what) else what
             raise AssertionError(f"not within {timeout} s: {said or predicate}; last: {value!r}")
         time.sleep(0.005)
+
+
+def mesh_directories(directory: str) -> List[str]:
+    """What meshes have put into their temporary directory and not taken away.
+
+    The lines that a kernel's crash leaves are meant to stay: a directory that has nothing but
+    those of processes that have ended is left out. That an orderly end leaves none is tested by
+    itself.
+    """
+    names = [name for name in os.listdir(directory) if name.startswith(("logmesh-", "store-"))]
+    return [name for name in names if not _left_by_crashes(os.path.join(directory, name))]
+
+
+def _left_by_crashes(path: str) -> bool:
+    names: List[str] = []
+    with contextlib.suppress(FileNotFoundError):
+        names = os.listdir(path) if os.path.basename(path).startswith("logmesh-stores-") else []
+    pids = [int(name.split("-")[2]) for name in names if name.endswith(".logmesh")]
+    gone = [pid for pid in pids if pid != os.getpid() and not os.path.exists(f"/proc/{pid}")]
+    return bool(names) and len(gone) == len(names)
 
 
 def session_processes(directory: str) -> List[int]:

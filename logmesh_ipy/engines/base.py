@@ -6,11 +6,12 @@ that the bootstrap makes. Engines are found by the entry-point group ``logmesh_i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from typing import Any, Dict, List, Protocol, Sequence
 
 from ..errors import OptionError
+from ..names import check_host, quoted
 
 __all__ = ["Engine", "HostHandle", "HostPlan", "engine_names", "load_engine"]
 
@@ -20,10 +21,13 @@ _BUILT_IN = {"local": ("logmesh_ipy.engines.local", "LocalEngine")}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostPlan:
-    """One bootstrap to start: its name, and the configuration it must get on standard input."""
+    """One bootstrap to start: its name, and the configuration it must get on standard input.
+
+    The configuration holds the mesh's token, so it may stand in no argument, environment or text.
+    """
 
     name: str
-    config: Dict[str, Any]
+    config: Dict[str, Any] = field(repr=False)
 
 
 class HostHandle(Protocol):
@@ -40,7 +44,13 @@ class HostHandle(Protocol):
 
 
 class Engine(Protocol):
-    """Starts bootstraps. Made anew for each mesh."""
+    """Starts bootstraps. Made anew for each mesh.
+
+    ``is_local``: its hosts are this machine, and reach the client's Unix socket; others are given
+    the address of the option ``listen``.
+    """
+
+    is_local: bool
 
     async def start_host(self, plan: HostPlan) -> HostHandle:
         """Start one bootstrap; returns before it has connected. Raises SpawnError."""
@@ -53,7 +63,11 @@ def engine_names() -> List[str]:
 
 
 def load_engine(name: str, hosts: Sequence[str] = ()) -> Engine:
-    """The engine of that name. Raises OptionError that lists the known ones."""
+    """The engine of that name, for hosts that :func:`~logmesh_ipy.names.check_host` lets pass.
+
+    Raises OptionError that lists the known ones.
+    """
+    checked = tuple(check_host(host) for host in hosts)
     if name in _BUILT_IN:
         module, attribute = _BUILT_IN[name]
         factory = getattr(import_module(module), attribute)
@@ -61,8 +75,8 @@ def load_engine(name: str, hosts: Sequence[str] = ()) -> Engine:
         points = metadata.entry_points(group=GROUP, name=name)
         if not points:
             raise OptionError(
-                f"there is no engine {name!r}; installed are: {', '.join(engine_names())}"
+                f"there is no engine {quoted(name)}; installed are: {', '.join(engine_names())}"
             )
         factory = next(iter(points)).load()
-    engine: Engine = factory(hosts=tuple(hosts))
+    engine: Engine = factory(hosts=checked)
     return engine

@@ -38,6 +38,11 @@ class CurrentStream:
         tty: bool = getattr(sys, self._name).isatty()
         return tty
 
+    def fileno(self) -> int:
+        """The number of the file that it is now; raises as a file does that has none."""
+        number: int = getattr(sys, self._name).fileno()
+        return number
+
 
 def terminal_view() -> TerminalView:
     """Plain text on the current streams."""

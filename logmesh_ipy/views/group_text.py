@@ -1,9 +1,11 @@
-"""Groups as text that plain views share: who says it, and what stands in its slots.
+"""Groups as text that plain views share: who says it how often, and what stands in its slots.
 
-    [0-3] 400x step <#>: loss <#>  step 1 [0] .. 50 .. 99 [3]; loss 0.12 [2] .. 0.5 .. 2.31 [1]
+    [0-3 400x] step <#>: loss <#>
+    |_ step 1 [0] .. 50 .. 99 [3]; loss 0.12 [2] .. 0.5 .. 2.31 [1]
 
-A number slot is told by its least and most value with their ranks and the median between them, a
-text slot by its most frequent values with how often and by which ranks.
+What is ours stands in the brackets or at the left edge of a row of its own: a line of a proc can
+imitate neither. A number slot is told by its least and most value with their ranks and the median
+between them, a text slot by its most frequent values with how often and by which ranks.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from ..sanitize import to_text
 from ..slot_values import GroupKey, NumberSlot, TextSlot, slot_values
 from ..store import LogStore
 
-__all__ = ["add_values", "group_prefix", "times_text", "values_text"]
+__all__ = ["add_values", "group_prefix", "times_text", "values_row"]
 
 _VALUES_SEC = 0.02
 """For each window: a fraction of a per cent of the shortest one, some ten thousand lines."""
@@ -28,6 +30,7 @@ _MAX_VALUE_CHARS = 40
 _MAX_CHARS = 400
 _ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 _TIMES = "\N{MULTIPLICATION SIGN}"
+_BELOW = "\N{BOX DRAWINGS LIGHT UP AND RIGHT}"
 
 
 def add_values(store: LogStore, report: Report) -> None:
@@ -44,14 +47,15 @@ def add_values(store: LogStore, report: Report) -> None:
 
 
 def group_prefix(group: Group, everyone: Collection[int]) -> str:
-    """Who says it how often: ``[0-3]``, ``[all but 3 err] 12`` with a multiplication sign."""
+    """Who says it how often: ``[0-3]``, ``[all but 3 err 12]`` with a multiplication sign."""
     parts = [fold_ranks(group.ranks, everyone)]
     if group.job:
         parts.append(group.job)
     if group.target is OutputTarget.STDERR:
         parts.append("err")
-    times = f" {group.count:,}{_TIMES}" if group.count > 1 else ""
-    return f"[{' '.join(parts)}]{times}"
+    if group.count > 1:
+        parts.append(f"{group.count:,}{_TIMES}")
+    return f"[{' '.join(parts)}]"
 
 
 def times_text(group: Group) -> str:
@@ -64,7 +68,7 @@ def times_text(group: Group) -> str:
     return ", ".join(parts)
 
 
-def values_text(group: Group) -> str:
+def values_row(group: Group) -> str:
     """What stands in the slots, inert; empty where nobody has looked, or nothing differs."""
     values = group.values
     if values is None or not values.lines:
@@ -73,7 +77,7 @@ def values_text(group: Group) -> str:
     if not told:
         return ""
     of = "" if values.lines >= group.count else f"of the first {values.lines:,}: "
-    text = of + "; ".join(told)
+    text = f"{_BELOW} {of}{'; '.join(told)}"
     return text if len(text) <= _MAX_CHARS else text[:_MAX_CHARS] + _ELLIPSIS
 
 

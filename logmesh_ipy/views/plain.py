@@ -22,6 +22,7 @@ from typing import (
     Collection,
     Deque,
     Dict,
+    Iterable,
     List,
     NamedTuple,
     Optional,
@@ -34,10 +35,10 @@ from ..aggregator import Group, Report
 from ..clock import SYSTEM_CLOCK, Clock
 from ..lines import LineMark
 from ..model import OutputTarget, ProcInfo
-from ..sanitize import to_html, to_text
+from ..sanitize import one_row, to_html, to_text
 from ..store import Chunk, OpenLine
 from .base import chunk_lines, line_prefix, marked_text, plural, window_header
-from .group_text import group_prefix, times_text, values_text
+from .group_text import group_prefix, times_text, values_row
 
 __all__ = [
     "MAX_BYTES_PER_SEC",
@@ -47,6 +48,7 @@ __all__ = [
     "MAX_ROWS",
     "PlainView",
     "Publisher",
+    "hanging_rows",
 ]
 
 MAX_ROWS = 1000
@@ -60,12 +62,14 @@ _MAX_LINE_BYTES = 4000
 _MAX_GROUP_ROWS = 500
 _MAX_LIVE_ROWS = 200
 _DISPLAY_BYTES = 2000  # what a display takes beside its rows
+_ROW_BYTES = 12  # the element around each
 
 # The newest lines are at the bottom. A browser keeps a reversed column scrolled to there, also
 # when its content is replaced.
 _BOX = "display:flex;flex-direction:column-reverse;max-height:32em;overflow:auto"
+# A row's further lines are indented: what is at the left edge is ours.
 _PRE = (
-    "margin:0;white-space:pre-wrap;line-height:1.35;"
+    "margin:0;white-space:pre-wrap;line-height:1.35;padding-left:4ch;text-indent:-4ch;"
     "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px)"
 )
 _PREFIX = "color:var(--jp-ui-font-color2,#616161)"
@@ -90,7 +94,7 @@ class _Row(NamedTuple):
 
     @property
     def html_bytes(self) -> int:
-        return _utf8_bytes(self.html)
+        return _utf8_bytes(self.html) + _ROW_BYTES
 
 
 class _CellDisplay:
@@ -147,14 +151,23 @@ class _CellDisplay:
             )
         rows += self.rows
         rows += self.live
-        body = "\n".join(row.html for row in rows)
         markup = ""
         if rows:
-            markup = f'<div style="{_BOX}"><pre class="logmesh" style="{_PRE}">{body}</pre></div>'
+            body = hanging_rows([row.html for row in rows], "logmesh")
+            markup = f'<div style="{_BOX}">{body}</div>'
         if self.receipt is not None:
             rows.append(self.receipt)
             markup += self.receipt.html
         return {"text/plain": "\n".join(row.text for row in rows), "text/html": markup}
+
+
+def hanging_rows(rows: Iterable[str], classes: str) -> str:
+    """Rows of HTML below each other; where one takes several lines, all but the first are indented.
+
+    Where styles are taken away it is preformatted text still.
+    """
+    body = "".join([f"<div>{row}\n</div>" for row in rows])
+    return f'<pre class="{classes}" style="{_PRE}">{body}</pre>'
 
 
 class PlainView:
@@ -205,6 +218,7 @@ class PlainView:
 
     def receipt(self, cell: int, text: str, complete: bool) -> None:
         """View: one small line below everything."""
+        text = one_row(text)
         style = _GOOD if complete else _BAD
         markup = (
             f'<div class="logmesh-receipt" style="{style};font-size:85%">{html.escape(text)}</div>'
@@ -277,7 +291,11 @@ def _line_row(info: ProcInfo, target: OutputTarget, text: bytes, mark: Optional[
 def _group_rows(report: Report, most: int) -> List[_Row]:
     header = window_header(report)
     rows = [_Row(header, f'<span style="{_PREFIX}">{html.escape(header)}</span>')]
-    rows += [_group_row(group, report.everyone) for group in report.groups[:most]]
+    for group in report.groups[:most]:
+        rows.append(_group_row(group, report.everyone))
+        values = values_row(group)
+        if values:
+            rows.append(_Row(values, f'<span style="{_PREFIX}">{html.escape(values)}</span>'))
     more = report.groups[most:]
     if more:
         lines = sum(group.count for group in more)
@@ -294,12 +312,7 @@ def _group_rows(report: Report, most: int) -> List[_Row]:
 
 def _group_row(group: Group, everyone: Collection[int]) -> _Row:
     prefix = group_prefix(group, everyone)
-    row = _row(prefix, group.target, group.shown, "", group.count, title=times_text(group))
-    note = values_text(group)
-    if not note:
-        return row
-    markup = f'{row.html}  <span style="{_PREFIX}">{html.escape(note)}</span>'
-    return row._replace(text=f"{row.text}  {note}", html=markup)
+    return _row(prefix, group.target, group.shown, "", group.count, title=times_text(group))
 
 
 def _row(

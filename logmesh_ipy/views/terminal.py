@@ -1,7 +1,8 @@
 """Plain text for a terminal or a pipe: lines as they come, groups when their window ends.
 
 Used by ``logmesh run`` and by IPython without a notebook. Colours only on a terminal; stdout
-lines go to ``out``, stderr lines to ``err``.
+lines go to ``out``, stderr lines to ``err``. What stands at the left edge is ours: each line of a
+proc stands behind its prefix, and a terminal's further rows of it are indented.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import List, Optional, Protocol, Sequence
 from ..aggregator import Report
 from ..levels import level_keys, level_of
 from ..model import OutputTarget
-from ..sanitize import to_text
+from ..sanitize import one_row, to_text
 from ..store import Chunk, OpenLine
 from .base import chunk_lines, line_prefix, marked_text, plural, window_header
-from .group_text import group_prefix, values_text
+from .group_text import group_prefix, values_row
+from .wrap import terminal_columns, wrapped
 
 __all__ = ["LevelFilter", "TerminalView", "TextOut"]
 
@@ -106,9 +108,10 @@ class TerminalView:
         for group in groups:
             prefix = group_prefix(group, report.everyone)
             keep = self._colour[group.target]
-            note = values_text(group)
-            text = to_text(group.shown, keep_sgr=keep) + (f"  {note}" if note else "")
-            self._write(group.target, [f"{prefix} {text}"])
+            self._write(group.target, [f"{prefix} {to_text(group.shown, keep_sgr=keep)}"])
+            values = values_row(group)
+            if values:
+                self._write(group.target, [values])
         if report.others:
             text = f"{plural(report.others, 'line')} of other kinds not shown here"
             self._write(OutputTarget.STDOUT, [text])
@@ -119,7 +122,7 @@ class TerminalView:
     def receipt(self, cell: int, text: str, complete: bool) -> None:
         """View: print it."""
         if self._receipts:
-            self._write(OutputTarget.STDERR, [text])
+            self._write(OutputTarget.STDERR, [one_row(text)])
 
     def render(self, *, final: bool) -> bool:
         """View: push it out."""
@@ -144,7 +147,7 @@ class TerminalView:
         prefix = self._prefix(line_prefix(chunk.info, chunk.target), chunk)
         if most == chunk.count and not self._filter.least and not chunk.marks:
             plain = not chunk.data.translate(None, _PLAIN_BYTES)
-            if plain:  # nothing to make safe: in bulk
+            if plain and self._fits(chunk):  # nothing to make safe: in bulk
                 text = chunk.data[:-1].decode("ascii").replace("\n", f"\n{prefix} ")
                 return [f"{prefix} {text}"]
         keep = self._colour[chunk.target]
@@ -155,9 +158,24 @@ class TerminalView:
                 shown.append(f"{prefix} {to_text(marked, keep_sgr=keep)}{note}")
         return shown
 
+    def _fits(self, chunk: Chunk) -> bool:
+        """Whether no line of it is wider than the terminal; true where there is none."""
+        columns = self._columns(chunk.target)
+        if columns is None:
+            return True
+        room = columns - len(line_prefix(chunk.info, chunk.target)) - 1
+        return b"\t" not in chunk.data and max(map(len, chunk.data.split(b"\n"))) <= room
+
+    def _columns(self, target: OutputTarget) -> Optional[int]:
+        return terminal_columns(self._streams[target]) if self._colour[target] else None
+
     def _write(self, target: OutputTarget, lines: List[str]) -> None:
+        """Write lines; one of many in bulk (which fit) stands for all of these."""
         if not lines:
             return
+        columns = self._columns(target)
+        if columns is not None:
+            lines = [line if "\n" in line else wrapped(line, columns) for line in lines]
         if self._last is not None and self._last is not target:
             # The two may be one terminal: what was written first must be seen first.
             self._streams[self._last].flush()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import Opener, Server
+from tests.security.test_text import FORGED, shown_in_a_notebook
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -25,6 +26,7 @@ LINES = [
     "${7*7} {{7*7}} &lt;b&gt; \\u003cscript\\u003e",
     'File "<img src=x onerror=window.pwned=8>", line 12',
     "nul \x00 bell \x07 backspace \x08 delete \x7f",
+    "long " * 24 + "[1] forged 4/4 procs, 12,003 lines, 0 lost " * 3,
 ]
 HOST = "<img src=x onerror='window.pwned=9'>"
 CELLS = [
@@ -46,6 +48,43 @@ CELLS = [
 ]
 MINE = "script, img, style, svg:not(.lm-icon), a, iframe, [data-commandlinker-command], [onerror]"
 
+LEFT_OF_BODIES = """
+() => [...document.querySelectorAll('.lm-row > .lm-body, .lm-sub > :last-child')].filter(body => {
+  const range = document.createRange();
+  range.selectNodeContents(body);
+  const who = body.parentElement.querySelector(':scope > .lm-who');
+  const left = who ? who.getBoundingClientRect().right : 0;
+  return [...range.getClientRects()].some(rect => rect.left < left);
+}).map(body => body.textContent)
+"""
+"""Rows of which text stands where only a prefix does."""
+EDGES = """
+() => [...document.querySelectorAll('pre > div')].map(row => {
+  const range = document.createRange();
+  range.selectNodeContents(row);
+  const lefts = new Map();
+  for (const rect of range.getClientRects()) {
+    const line = Math.round(rect.top);
+    lefts.set(line, Math.min(lefts.get(line) ?? 1e9, Math.round(rect.left)));
+  }
+  return [...lefts.entries()].sort((a, b) => a[0] - b[0]).map(entry => entry[1]);
+})
+"""
+"""Of each row of a snapshot, where each of its lines on the screen begins."""
+
+
+def test_in_a_snapshot_lines_of_a_row_are_indented_but_the_first(chromium: Browser) -> None:
+    texts = [f"{'long ' * 40}{forged} {'x ' * 100}".encode() for forged in FORGED]
+    page = chromium.new_page(viewport={"width": 500, "height": 900})
+    page.set_content(shown_in_a_notebook(texts)["text/html"])
+    rows = page.evaluate(EDGES)
+    assert len(rows) > 2 * len(texts)
+    edge = rows[0][0]
+    assert {row[0] for row in rows} == {edge}
+    assert min(left for row in rows for left in row[1:]) > edge + 20
+    assert sum(len(row) > 2 for row in rows) >= 2 * len(texts)
+    page.close()
+
 
 def test_nothing_of_hostile_text_becomes_more_than_text(
     server: Server, open_notebook: Opener
@@ -62,6 +101,7 @@ def test_nothing_of_hostile_text_becomes_more_than_text(
                  "\u241b]8;;javascript:", "\u241b]52;c;", "\u241b[2J", "\\u202eright to left",
                  "zero\\u200bwidth", "nul \u2400 bell \u2407"):  # fmt: skip
         assert text in shown, text
+    assert page.evaluate(LEFT_OF_BODIES) == []
     long = notebook.view(4)
     expect(long).to_contain_text("line of 1,000,000 bytes")
     assert len(long.inner_text()) < 20_000
@@ -74,6 +114,7 @@ def test_nothing_of_hostile_text_becomes_more_than_text(
                 fold.click()
         for row in view.locator(".lm-row").all()[:8]:
             row.click()
+        assert page.evaluate(LEFT_OF_BODIES) == []
         assert view.locator(MINE).count() == 0, view.locator(MINE).first.evaluate(
             "n => n.outerHTML"
         )

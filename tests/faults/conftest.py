@@ -12,12 +12,13 @@ import os
 import random
 import sys
 import tempfile
-from typing import Iterator, List, Optional, TypeVar
+from typing import Callable, Iterator, List, Optional, TypeVar
 
 import pytest
 
 from logmesh_ipy import ProcMesh
 from logmesh_ipy.job import Job
+from logmesh_ipy.store import Row
 from tests.faults.oracle import Ledger, Oracle
 from tests.faults.writer import ROOT, LineSource, Tally, write_lines
 from tests.integration.conftest import nothing_is_left, seed, start
@@ -114,9 +115,9 @@ class Trial:
             f"{lines} lines of sources {sources}",
         )
 
-    def judge(self, mesh: ProcMesh) -> Ledger:
-        """The ledger, printed and found clean."""
-        ledger = self.oracle.judge(mesh.instance)
+    def judge(self, mesh: ProcMesh, known: Callable[[Row], bool] = lambda row: False) -> Ledger:
+        """The ledger, printed and found clean; ``known`` rows are not the writers'."""
+        ledger = self.oracle.judge(mesh.instance, known)
         sys.stdout.write(f"ledger: {ledger}\n")
         assert ledger.clean, str(ledger)
         return ledger

@@ -13,8 +13,10 @@ import os
 import signal
 import socket
 import threading
+import time
+from collections import deque
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional, Set
+from typing import Callable, Deque, Iterator, List, Optional, Set
 
 from logmesh_ipy.frames import FrameDecoder, frame
 from tests.support import wait_until
@@ -69,8 +71,10 @@ class Proxy:
 
     ``silent``: connections are taken, and their bytes, but nothing is passed on. ``refuses``: new
     ones are closed at once. ``bytes_per_sec``: of each direction; 0 is no limit. ``cut_after``:
-    each new connection is cut when so many bytes have passed, both ways together. ``twist``: is
-    given whole frames towards the server, and gives those that are passed on instead.
+    each new connection is cut when so many bytes have passed, both ways together. ``cuts``: so are
+    the next ones, each at a place of its own. ``twist``: is given whole frames towards the server,
+    and gives those that are passed on instead; ``twist_back``: of the other way. Both hold for new
+    connections. ``began`` has the monotonic time of each connection.
     """
 
     def __init__(self, path: str) -> None:
@@ -79,7 +83,10 @@ class Proxy:
         self.refuses = False
         self.bytes_per_sec = 0
         self.cut_after: Optional[int] = None
+        self.cuts: Deque[int] = deque()
+        self.began: List[float] = []
         self.twist: Optional[Twist] = None
+        self.twist_back: Optional[Twist] = None
         self.connections = 0
         self.passed = 0
         self._real = f"{path}.real"
@@ -123,36 +130,39 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.began.append(time.monotonic())
         if self.refuses:
             writer.transport.abort()
             return
-        budget = _Budget(self.cut_after)
-        with self._kept(writer):
+        budget = _Budget(self.cuts.popleft() if self.cuts else self.cut_after)
+        with self._kept(writer, budget):
             try:
                 far_reader, far_writer = await asyncio.open_unix_connection(self._real)
             except OSError:
                 writer.transport.abort()
                 return
-            with self._kept(far_writer):
+            with self._kept(far_writer, budget):
                 ways = [
                     asyncio.ensure_future(self._pump(reader, far_writer, budget, self.twist)),
-                    asyncio.ensure_future(self._pump(far_reader, writer, budget, None)),
+                    asyncio.ensure_future(self._pump(far_reader, writer, budget, self.twist_back)),
                 ]
                 try:
-                    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                    # Cancelled it ends like others: asyncio would report it as an error.
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     for way in ways:
                         way.cancel()
                     await asyncio.gather(*ways, return_exceptions=True)
 
     @contextlib.contextmanager
-    def _kept(self, writer: asyncio.StreamWriter) -> Iterator[None]:
+    def _kept(self, writer: asyncio.StreamWriter, budget: _Budget) -> Iterator[None]:
         self._writers.add(writer)
         try:
             yield
         finally:
             self._writers.discard(writer)
-            writer.transport.abort() if self.cut_after is not None else writer.close()
+            writer.transport.abort() if budget.bounded else writer.close()
 
     async def _pump(
         self,
@@ -189,6 +199,11 @@ class _Budget:
 
     def __init__(self, left: Optional[int]) -> None:
         self._left = left
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is an end."""
+        return self._left is not None
 
     def take(self, data: bytes) -> bytes:
         """The part of ``data`` that may pass."""

@@ -65,7 +65,8 @@ class Oracle:
         others: Dict[Tuple[int, OutputTarget], int] = defaultdict(int)
         for row in instance.store.lines():
             if known(row):
-                others[row.info.proc, row.target] += row.true_bytes + 1
+                newline = not row.flags & LineFlag.PARTIAL
+                others[row.info.proc, row.target] += row.true_bytes + newline
             else:
                 streams[row.info.proc, row.target].append(row)
         unfinished = {

@@ -17,10 +17,11 @@ from typing import Any, Awaitable, Callable, Dict, Iterator, List, Optional, Set
 import pytest
 
 from logmesh_ipy import ProcMesh, this_host
+from logmesh_ipy import instance as instance_module
 from logmesh_ipy.config import HostOptions, MeshOptions
 from logmesh_ipy.model import OutputTarget
 from logmesh_ipy.store import Row
-from tests.support import session_processes
+from tests.support import mesh_directories, session_processes
 
 T = TypeVar("T")
 OUT = OutputTarget.STDOUT
@@ -82,13 +83,16 @@ def nothing_is_left(
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # it switches C's buffers off as well
     before: Set[int] = set(open_fds())
     yield directory
+    last = instance_module._current.instance
+    if last is not None and last.closed:
+        last.store.close()  # it can be read after the mesh has stopped, and its file is kept so long
 
     def leftovers() -> Dict[str, Any]:
         gc.collect()
         fds = {fd: where for fd, where in open_fds().items() if fd not in before}
         held = {
             "processes": session_processes(directory),
-            "directories": [n for n in os.listdir(directory) if n.startswith("logmesh-")],
+            "directories": mesh_directories(directory),
             "threads": mesh_threads(),
             "fds": {fd: where for fd, where in fds.items() if "/proc/" not in where},
         }

@@ -31,6 +31,8 @@ HOST = socket.gethostname()
 class ByHand:
     """An engine for one test: the bootstrap is a plain child with pipes for its own output."""
 
+    is_local = True
+
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes]
 

@@ -168,8 +168,9 @@ def test_a_window_groups_what_the_ranks_say_alike() -> None:
     header, *groups = done.stdout.splitlines()
     assert header.startswith(">>> Aggregated Logs (")
     assert "16 lines" in header
-    assert groups[0].startswith("[0-3] 12× step <#> of <#>  step 1 [")
-    assert groups[1] == "[0-3] 4× ready"
+    assert groups[0] == "[0-3 12×] step <#> of <#>"
+    assert groups[1].startswith("└ step 1 [")
+    assert groups[2] == "[0-3 4×] ready"
 
 
 def test_a_level_hides_the_lines_that_state_a_lower_one() -> None:

@@ -146,7 +146,10 @@ from logmesh_ipy.forkserver import ForkServer, ForkServerLostError
 from logmesh_ipy.model import BOOTSTRAP_LOG_CHANNEL
 from logmesh_ipy.procs import Reaper, become_subreaper, descendants
 
-CONFIG = {"proc": 0, "rank": 0, "uplink": "unix:/nowhere", "token": b"", "level": None}
+CONFIG = {
+    "proc": 0, "rank": 0, "uplink": "unix:/nowhere", "token": b"", "level": None,
+    "certificate": None, "patience_sec": None, "redact": [], "redact_environment": True,
+}
 
 def environ(n=0):
     return {BOOTSTRAP_LOG_CHANNEL: f"unix:{tempfile.gettempdir()}/p{n}.sock"}
@@ -194,6 +197,7 @@ async def longest_pause(gaps):
 def manager(directory=""):
     names = "directory", "session_directory", "session", "name"
     config = {"token": b"", "options": HostOptions().to_map(), "uplink": "unix:/nowhere"}
+    config.update(certificate=None, patience_sec=None)
     host = BootstrapProcManager({**config, **dict.fromkeys(names, directory)})
     host._max_files = 1024
     return host

@@ -61,8 +61,8 @@ def test_a_script_with_a_window_prints_groups() -> None:
     done = run_script(SCRIPT.format(window=3))
     before, _ = done.stdout.split("flushed\n")
     assert before.startswith(">>> Aggregated Logs (")
-    assert "[0-1] 2× out 7" in before.splitlines()
-    assert done.stderr == "[0-1 err] 2× bad\n"
+    assert "[0-1 2×] out 7" in before.splitlines()
+    assert done.stderr == "[0-1 err 2×] bad\n"
 
 
 def test_the_view_of_an_instance_ends_with_it(start: MeshMaker) -> None:

@@ -30,7 +30,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 from jupyter_client.session import Session
 
-from tests.support import wait_until
+from tests.support import mesh_directories, wait_until
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,11 +51,6 @@ def mesh_processes(directory: str) -> Dict[int, str]:
         if place in entries and any(entry.startswith(b"LOGMESH_SESSION=") for entry in entries):
             found[int(name)] = command.decode(errors="replace")
     return found
-
-
-def mesh_directories(directory: str) -> List[str]:
-    """What meshes have put into their temporary directory."""
-    return [name for name in os.listdir(directory) if name.startswith(("logmesh-", "store-"))]
 
 
 @dataclass(frozen=True)
@@ -194,9 +189,22 @@ class Kernel:
 
     # --- running cells ------------------------------------------------------------------------
 
-    def send(self, code: str) -> str:
+    def send(self, code: str, subshell: Optional[str] = None) -> str:
         """Send a cell without waiting; gives the request's id."""
-        return str(self.client.execute(code, allow_stdin=False, stop_on_error=False))
+        if subshell is None:
+            return str(self.client.execute(code, allow_stdin=False, stop_on_error=False))
+        content = {"code": code, "silent": False, "allow_stdin": False, "stop_on_error": False}
+        message = self.client.session.msg("execute_request", content)
+        message["header"]["subshell_id"] = subshell
+        self.client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+    def new_subshell(self) -> str:
+        """The id of a new one, which runs cells beside the others."""
+        message = self.client.session.msg("create_subshell_request", {})
+        self.client.control_channel.send(message)
+        answer = self.client.get_control_msg(timeout=10)
+        return str(answer["content"]["subshell_id"])
 
     def run(self, code: str, timeout: float = 30.0) -> Cell:
         """Run a cell to its end."""
@@ -217,6 +225,11 @@ class Kernel:
         cell = self.shown(request)
         cell.reply = reply["content"]
         return cell
+
+    def is_over(self, request: str) -> bool:
+        """Whether the kernel has been idle again after a request."""
+        with self._arrived:
+            return request in self._idle
 
     def _reply(self, request: str, timeout: float = 0.1) -> Optional[Dict[str, Any]]:
         """The next reply on the shell channel, if it is this request's."""
@@ -365,7 +378,8 @@ def python(request: pytest.FixtureRequest) -> str:
     return path
 
 
-def _kernels(python: str) -> Iterator[KernelMaker]:
+def kernel_makers(python: str) -> Iterator[KernelMaker]:
+    """One; when it is done with, its kernels are shut down, and nothing is left of them."""
     directory = tempfile.mkdtemp(prefix="lmn-", dir="/tmp")  # short: it holds socket paths
     maker = KernelMaker(directory, python)
     try:
@@ -395,13 +409,13 @@ def wait_for_nothing(directory: str, timeout: float = 2.0) -> Dict[str, Any]:
 @pytest.fixture
 def kernels(python: str) -> Iterator[KernelMaker]:
     """``kernels("--window 3")`` starts a kernel with a mesh; after the test nothing is left."""
-    yield from _kernels(python)
+    yield from kernel_makers(python)
 
 
 @pytest.fixture(scope="module")
 def shared(python: str) -> Iterator[Kernel]:
     """One kernel with a mesh of 4 procs, for tests that leave it as it was."""
-    for maker in _kernels(python):
+    for maker in kernel_makers(python):
         yield maker("", procs=4)
 
 

@@ -143,7 +143,7 @@ def test_with_a_window_all_ranks_are_one_line(cells: Dict[str, Shown]) -> None:
     assert re.match(r">>> Aggregated Logs \(.*, \d+ lines\) >>>", shown.lines[0])
     counted: Dict[str, int] = {}
     for row in shown.lines:
-        match = re.fullmatch(r"\[(\S+)(?: err)?\](?: ([\d,]+)×)? (.*?)(?:  .*)?", row)
+        match = re.fullmatch(r"\[(\S+)(?: err)?(?: ([\d,]+)×)?\] (.*)", row)
         if match:
             times = int(match[2].replace(",", "")) if match[2] else 1
             counted[f"{match[1]} {match[3]}"] = counted.get(f"{match[1]} {match[3]}", 0) + times

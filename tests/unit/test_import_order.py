@@ -15,21 +15,25 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "logmesh_ipy"
 
 FLOORS: Dict[int, str] = {
-    0: "_version clock config errors model",
-    1: "barrier clusters evidence frames grouping handshake levels lines literals masks "
-    "phrases sanitize sequence templates verdicts wire",
-    2: "channel procs rpc spool uplink",
-    3: "actor file_appender log_client_actor log_forward_actor logger_runtime_actor stream_fwder",
+    0: "_version addresses clock config errors model names",
+    1: "backoff barrier bounds clusters ended_sources evidence frames grouping handshake levels "
+    "lines literals masks phrases redaction sanitize secret_names sequence templates verdicts wire",
+    2: "channel gate heartbeat procs redaction_rules resumable rpc runtime_directory sockets spool "
+    "tee tls uplink",
+    3: "actor file_appender local_log_sender log_client_actor log_forward_actor "
+    "logger_runtime_actor stream_fwder",
     4: "bootstrap forkserver managed_proc proc runner",
     5: "engines engines/base engines/dask engines/ipyparallel engines/local engines/ray "
     "engines/ssh",
-    6: "aggregator chunks host instance job log_columns log_files log_filter log_search "
-    "log_summary log_workers logs loop mesh ranks remote_code remote_proc slot_values store "
-    "template_table",
+    6: "aggregator blocks certificate chunks crashed_sessions host instance job log_columns "
+    "log_files log_filter log_search log_summary log_workers logs loop mesh ranks remote_code "
+    "remote_proc saved_store segments slot_values store store_file store_keeper store_places "
+    "store_writer template_table",
     7: "client views views/base views/comms views/cut views/default views/driver views/feed "
     "views/group_text views/panel views/plain views/skips views/terminal views/told views/widget "
-    "views/worker",
-    8: "__init__ __main__ cell_flush cli extension magics notebook_panel session settings status",
+    "views/worker views/wrap",
+    8: "__init__ __main__ cell_flush cli doctor doctor_packages doctor_system extension findings "
+    "interrupts magics notebook_panel session settings status",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 

@@ -60,7 +60,7 @@ def test_loading_the_extension_loads_the_words_of_its_commands_only() -> None:
     own = {name for name in found["loaded"] if name.startswith("logmesh_ipy")}
     assert own == {
         "logmesh_ipy", "logmesh_ipy._version", "logmesh_ipy.errors", "logmesh_ipy.extension",
-        "logmesh_ipy.magics",
+        "logmesh_ipy.magics", "logmesh_ipy.store_places",
     }  # fmt: skip
     heavy = {"asyncio", "msgpack", "pyarrow", "ssl", "dataclasses", "importlib.metadata", "ctypes"}
     assert not heavy & set(found["loaded"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from logmesh_ipy import log_columns, log_search
 from logmesh_ipy import logs as logs_module
-from logmesh_ipy import store as store_module
+from logmesh_ipy import blocks as blocks_module
 from logmesh_ipy.levels import level_of
 from logmesh_ipy.log_columns import literal_regex, pa, pc
 from logmesh_ipy.log_filter import LogFilter, TextPattern
@@ -41,7 +41,7 @@ def put(
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that happens to megabytes happens to a few lines."""
-    monkeypatch.setattr(store_module, "_BLOCK_CHUNKS", 5)
+    monkeypatch.setattr(blocks_module, "_BLOCK_CHUNKS", 5)
     monkeypatch.setattr(logs_module, "_READ_ROWS", 9)
     monkeypatch.setattr(log_search, "_NARROW_BYTES", 8)
     monkeypatch.setattr(log_search, "_TRIAL", 2)

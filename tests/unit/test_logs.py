@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from logmesh_ipy import levels, log_summary
 from logmesh_ipy import logs as logs_module
-from logmesh_ipy import store as store_module
+from logmesh_ipy import blocks as blocks_module
 from logmesh_ipy.errors import MeshStateError, OptionError
 from logmesh_ipy.levels import level_of
 from logmesh_ipy.lines import LineFlag
@@ -48,7 +48,7 @@ def store(tmp_path: Path) -> Iterator[LogStore]:
 @pytest.fixture
 def small_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store spills after a few lines, and is read in pieces of a few lines."""
-    monkeypatch.setattr(store_module, "_BLOCK_CHUNKS", 3)
+    monkeypatch.setattr(blocks_module, "_BLOCK_CHUNKS", 3)
     monkeypatch.setattr(logs_module, "_READ_ROWS", 4)
     monkeypatch.setattr(logs_module, "_FIRST_STEP_BACK", 2)
 

@@ -97,6 +97,9 @@ def parsed(fragment: str) -> _Markup:
         ("\u200d\u200dé".encode(), "\\u200d\\u200dé"),
         ("می\u200cخواهم".encode(), "می\u200cخواهم"),
         ("👩\u200d🚀 ❤\ufe0f\u200d🔥".encode(), "👩\u200d🚀 ❤\ufe0f\u200d🔥"),
+        ("a\u3164b\u034fc\u115f".encode(), "a\\u3164b\\u034fc\\u115f"),
+        ("a\ufe0f 1\ufe0f\u20e3 ❤\ufe0f\ufe0f".encode(), "a\\ufe0f 1\ufe0f\u20e3 ❤\ufe0f\\ufe0f"),
+        ("x\U000e0100 漢\U000e0100\U000e0101".encode(), "x\\U000e0100 漢\U000e0100\\U000e0101"),
     ],
 )  # fmt: skip
 def test_a_line_comes_out_as_inert_text(line: bytes, text: str) -> None:

@@ -18,7 +18,7 @@ from logmesh_ipy.model import LogMessage, OutputTarget, ProcInfo, fold_ranks
 from logmesh_ipy.slot_values import GroupKey, NumberSlot, TextSlot, slot_values
 from logmesh_ipy.store import Chunk, LogStore
 from logmesh_ipy.template_table import settled
-from logmesh_ipy.views.group_text import add_values, group_prefix, values_text
+from logmesh_ipy.views.group_text import add_values, group_prefix, values_row
 from logmesh_ipy.views.worker import Worker
 from tests.support import wait_until
 
@@ -253,18 +253,18 @@ def test_a_group_tells_its_values_in_a_line_that_nothing_can_act_on(store: LogSt
     report = report_of(store)
     add_values(store, report)
     differs, same = report.groups
-    assert values_text(differs) == (
-        "epoch 0 [0] … 1.5 … 3 [3]; loss 0.25 [0] … 1.75 … 3.25 [3]; "
+    assert values_row(differs) == (
+        "└ epoch 0 [0] … 1.5 … 3 [3]; loss 0.25 [0] … 1.75 … 3.25 [3]; "
         f"from 10.0.0.0 2{TIMES} [0-1], 10.0.0.1 2{TIMES} [2-3]"
     )
-    assert values_text(same) == ""
+    assert values_row(same) == ""
     assert same.shown == b"the same 7"
     assert report.everyone == {0, 1, 2, 3}
-    assert group_prefix(differs, report.everyone) == f"[0-3] 4{TIMES}"
+    assert group_prefix(differs, report.everyone) == f"[0-3 4{TIMES}]"
     put(store, 0, "opened /tmp/\x1b]0;owned\x07\x1b[2J1", "opened /tmp/\x1b]0;owned\x07\x1b[2J2")
     report = report_of(store)
     add_values(store, report)
-    assert all("\x1b" not in values_text(group) for group in report.groups)
+    assert all("\x1b" not in values_row(group) for group in report.groups)
 
 
 def test_a_worker_does_one_job_after_the_other_and_refuses_too_many() -> None:

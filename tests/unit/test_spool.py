@@ -121,7 +121,7 @@ def test_a_file_that_lost_bytes_is_an_error_not_a_short_batch(tmp_path: Path) ->
     spool = FileSpool(str(tmp_path), 100)
     place = placed(spool, b"123456")
     os.ftruncate(spool._segments[0].fd, 3)
-    with pytest.raises(OSError, match="lost 3 bytes"):
+    with pytest.raises(OSError, match="lost a batch of 6 bytes"):
         spool.read(place)
     spool.close()
 

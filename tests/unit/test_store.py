@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from logmesh_ipy import store as store_module
+from logmesh_ipy import blocks as blocks_module
 from logmesh_ipy.lines import LineFlag
 from logmesh_ipy.model import LogMessage, OutputTarget, ProcInfo
 from logmesh_ipy.store import Chunk, LogStore, Row
@@ -26,8 +26,8 @@ JOB = ProcInfo(proc=9, rank=0, hostname="h", pid=9, job="job 1", cell=1)
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks that are full after a few lines."""
-    monkeypatch.setattr(store_module, "_BLOCK_BYTES", 4096)
-    monkeypatch.setattr(store_module, "_BLOCK_CHUNKS", 5)
+    monkeypatch.setattr(blocks_module, "_BLOCK_BYTES", 4096)
+    monkeypatch.setattr(blocks_module, "_BLOCK_CHUNKS", 5)
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_what_comes_back_from_the_file_is_what_was_put_in(
     steps: List[Tuple[str, int, OutputTarget, bytes]],
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_module, "_BLOCK_CHUNKS", 3)
+        patch.setattr(blocks_module, "_BLOCK_CHUNKS", 3)
         spilling = LogStore(memory_bytes=1, max_line_bytes=10)
         in_memory = LogStore(max_line_bytes=10)
         for number, (what, proc, target, data) in enumerate(steps):
@@ -222,7 +222,7 @@ def test_what_comes_back_from_the_file_is_what_was_put_in(
                     store.leave_out(info, target, data.endswith(b"\n"))
                 else:
                     store.end(info, target)
-        held = [block.chunks for block in spilling._blocks[:-1]]
+        held = [block.chunks for block in list(spilling._blocks)[:-1]]
         assert held == [None] * len(held)
         assert spilling.read() == in_memory.read()
         assert all_rows(spilling) == all_rows(in_memory)
@@ -238,7 +238,7 @@ def test_what_is_held_stays_within_its_bound_and_one_block(tmp_path: Path) -> No
     for number in range(500):
         put(store, b"line %d\n" % number * 10)
         held = sum(len(c.data) for b in store._blocks if b.chunks is not None for c in b.chunks)
-        assert held <= store._in_memory <= 20_000 + 2 * 4096
+        assert held <= store._blocks.in_memory <= 20_000 + 2 * 4096
     assert texts(store) == [b"line %d" % n for n in range(500) for _ in range(10)]
     store.close()
 
@@ -248,10 +248,12 @@ def test_the_file_has_no_name(tmp_path: Path) -> None:
     store = LogStore(memory_bytes=1, directory=str(tmp_path))
     for _ in range(20):
         put(store, b"x\n")
-    assert store._fd is not None
-    assert os.fstat(store._fd).st_size > 0
+    opened = store._writer.file._opened
+    assert opened is not None
+    assert opened.stat().st_size > 0
+    assert opened.stat().st_nlink == 0
     assert list(tmp_path.iterdir()) == []
-    fd = store._fd
+    fd = opened.fd
     store.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
@@ -262,27 +264,33 @@ def test_the_file_has_no_name(tmp_path: Path) -> None:
 def test_a_disk_that_fails_costs_memory_and_no_line(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pwritev = os.pwritev
+    pwrite, pwritev = os.pwrite, os.pwritev
+
+    def refuse(*_: object) -> int:
+        raise OSError(28, os.strerror(28))
 
     def full(fd: int, buffers: Sequence[bytes], offset: int) -> int:
         if fault == "refused":
-            raise OSError(28, os.strerror(28))
+            refuse()
         data = b"".join(buffers)
-        return os.pwrite(fd, data[: len(data) // 2], offset)
+        return pwrite(fd, data[: len(data) // 2], offset)
 
     store = LogStore(memory_bytes=1, directory=str(tmp_path))
     put(store, b"first\n" * 3)
     monkeypatch.setattr(os, "pwritev", full)
+    monkeypatch.setattr(os, "pwrite", refuse)
     for number in range(30):
         put(store, b"%d\n" % number)
-    assert "spill" in store.trouble
+    assert "cannot write its file" in store.trouble
+    assert "lines are in memory only" in store.trouble
     want = [b"first"] * 3 + [b"%d" % number for number in range(30)]
     assert texts(store) == want
     monkeypatch.setattr(os, "pwritev", pwritev)
+    monkeypatch.setattr(os, "pwrite", pwrite)
     for number in range(30, 40):
         put(store, b"%d\n" % number)
     assert store.trouble == ""
-    assert all(block.chunks is None for block in store._blocks[:-1])
+    assert all(block.chunks is None for block in list(store._blocks)[:-1])
     assert texts(store) == [*want, *(b"%d" % number for number in range(30, 40))]
     store.close()
 
@@ -336,7 +344,7 @@ def test_a_million_chunks_of_one_line_keep_a_small_index(tmp_path: Path) -> None
     for _ in range(900_000):
         store.append(INFOS[0], line)
     assert store.rows == 1_000_000
-    assert len(store._blocks) < 300
+    assert len(list(store._blocks)) < 300
     assert deep_size(store) - before < 200_000
     assert [row.row for row in store.lines(999_998)] == [999_998, 999_999]
     store.close()
@@ -361,7 +369,7 @@ def test_a_chunk_costs_no_more_memory_than_it_is_counted_for(tmp_path: Path) -> 
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert held / 2 < store._in_memory < held * 2
+    assert held / 2 < store._blocks.in_memory < held * 2
     store.close()
 
 

@@ -94,7 +94,7 @@ def test_prefixes_say_who_and_how_often() -> None:
     group = Group(OUT, "", 1, b"x", 0, 1, 1.0, 1.0, count=1, ranks={0, 1, 2, 3})
     assert group_prefix(group, ()) == "[0-3]"
     often = replace(group, target=ERR, job="job 1", count=1200)
-    assert group_prefix(often, ()) == "[0-3 job 1 err] 1,200\N{MULTIPLICATION SIGN}"
+    assert group_prefix(often, ()) == "[0-3 job 1 err 1,200\N{MULTIPLICATION SIGN}]"
     assert group_prefix(replace(group, ranks={0, 2}), range(3)) == "[0,2]"
     most = replace(group, ranks={*range(128)} - {33, 66, 99})
     assert group_prefix(most, range(128)) == "[all but 33,66,99]"
@@ -164,7 +164,9 @@ def html_text(markup: str) -> List[str]:
     """What a browser shows of the markup's rows."""
     found = re.search(r"<pre[^>]*>(.*)</pre>", markup, re.DOTALL)
     assert found
-    return html_module.unescape(re.sub(r"<[^>]*>", "", found[1])).split("\n")
+    text = html_module.unescape(re.sub(r"<[^>]*>", "", found[1]))
+    assert not text or text.endswith("\n")
+    return text.split("\n")[:-1]
 
 
 def left_out(text: List[str]) -> int:
@@ -325,7 +327,7 @@ def test_groups_show_counts_ranks_and_the_windows_header(notebook: Notebook) -> 
     notebook.view.render(final=True)
     header, *rows = notebook.screen.text()
     assert re.fullmatch(r">>> Aggregated Logs \([-\d]+ [:\d]+, 3 lines\) >>>", header)
-    assert rows == ["[0-1] 2× step <#>", "[0] ok"]
+    assert rows == ["[0-1 2×] step <#>", "[0] ok"]
 
 
 def test_lines_and_groups_stand_in_the_order_in_which_they_were_given(notebook: Notebook) -> None:
@@ -929,7 +931,7 @@ def test_groups_are_printed_below_a_header_with_what_they_leave_out() -> None:
     view.groups(report_of(chunk([b"step 1", b"step 2"]), chunk([b"oh"], 1, ERR)))
     header, row = out.getvalue().splitlines()
     assert ", 3 lines) >>>" in header
-    assert row == "[0] 2× step <#>"
+    assert row == "[0 2×] step <#>"
     assert err.getvalue() == "[1 err] oh\n"
     view.groups(Report(1, (), 1.0, 1.0, 5, 5))
     assert out.getvalue().splitlines()[-1] == "5 lines of other kinds not shown here"

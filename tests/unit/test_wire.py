@@ -61,13 +61,14 @@ WRONG_VALUES = {
     "bool": [0, 1, None, "true"],
     "str": [None, b"x", 1, ["x"]],
     "bytes": [None, "x", 1, [1]],
-    "Dict[str, Any]": [None, [], {1: 2}, {b"x": 1}, "x", {"x": msgpack.ExtType(5, b"")}],
-    "Any": [
-        msgpack.ExtType(5, b"x"),
-        [msgpack.Timestamp(1)],
-        {"a": {"b": msgpack.ExtType(1, b"")}},
-    ],
+    "Dict[str, Any]": [None, [], {1: 2}, {b"x": 1}, "x"],
+    "Any": [],
 }
+EXTENSIONS = [
+    msgpack.ExtType(5, b"x"),
+    [msgpack.Timestamp(1)],
+    {"a": {"b": msgpack.ExtType(1, b"")}},
+]
 
 
 def of_kind(kind: int) -> st.SearchStrategy[Message]:
@@ -195,7 +196,7 @@ def test_before_the_handshake_only_its_four_frames_are_decoded() -> None:
             decode_handshake(kind, body_of(data))
 
 
-@pytest.mark.parametrize("kind", [0, 36, 47, 51, 255])
+@pytest.mark.parametrize("kind", [0, 36, 47, 52, 255])
 def test_an_unknown_kind_is_refused(kind: int) -> None:
     with pytest.raises(ProtocolError, match=str(kind)):
         decode(kind, msgpack.packb([]))
@@ -236,6 +237,17 @@ def test_a_field_of_the_wrong_type_is_refused_by_name(kind: int) -> None:
             values = [*good[:number], wrong, *good[number + 1 :]]
             with pytest.raises(ProtocolError, match=name):
                 decode(kind, msgpack.packb(values))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_an_extension_type_is_refused_wherever_it_stands(kind: int, extension: Any) -> None:
+    fields = wire._FIELDS[kind]
+    good = [good_value(type_name) for _, type_name, _ in fields]
+    for number in range(len(fields)):
+        for wrong in (extension, {"x": extension}):
+            with pytest.raises(ProtocolError, match=wire._KINDS[kind].__name__):
+                decode(kind, msgpack.packb([*good[:number], wrong, *good[number + 1 :]]))
 
 
 @pytest.mark.parametrize("kind", KINDS)

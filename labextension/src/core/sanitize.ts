@@ -10,15 +10,32 @@
 const SGR = /\x1b\[([0-9;:]{0,128})m/g;
 const ERASE_LINE = /\x1b\[[012]?K/g;
 
-/** Anything that needs a second look: C0 but tab, DEL, C1, hiding and reordering characters. */
-const SUSPECT =
-  /[\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]/;
+/** What Unicode calls default ignorable, and what breaks or turns lines; joiners and selectors see below. */
 const HIDING =
-  /[\x00-\x08\x0a-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}\p{Cs}]/gu;
+  '\\xad\\u034f\\u061c\\u115f\\u1160\\u3164\\uffa0\\u17b4\\u17b5\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e' +
+  '\\u2060-\\u206f\\ufeff\\ufff0-\\ufffb\\u{1bca0}-\\u{1bca3}\\u{1d173}-\\u{1d17a}\\u{e0000}-\\u{e00ff}' +
+  '\\u{e01f0}-\\u{e0fff}';
+const CONTROLS = '\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\\p{Cs}';
+const JOINERS = '\\u200c\\u200d';
+const SELECTORS = '\\u180b-\\u180d\\u180f\\ufe00-\\ufe0f\\u{e0100}-\\u{e01ef}';
 
-/** Persian, Indic scripts and emoji need joiners between their letters. Anywhere else they hide. */
+/** Anything that needs a second look: also each half of what stands beyond U+FFFF. */
+const SUSPECT = /[^\x20-\x7e\xa1-\xac\xae-\u02ff\u0370-\u05ff\u3041-\u30ff\u4e00-\u9fff\uac00-\ud7a3\t]/;
+// eslint-disable-next-line no-misleading-character-class -- each of them stands for itself
+const HARMFUL = new RegExp(`[${CONTROLS}${HIDING}]`, 'gu');
+
+/**
+ * Persian, Indic scripts and emoji need joiners between their letters, and a selector of its form behind
+ * some of these, or in a keycap. Anywhere else they hide.
+ */
 const LETTER = '\\u00c0-\\u1fff\\u2070-\\ufefe\\uff00-\\u{dffff}';
-const STRAY_JOINER = new RegExp(`(?<![${LETTER}])[\\u200c\\u200d]|[\\u200c\\u200d](?![${LETTER}])`, 'gu');
+const FORMED =
+  '\\u00a9\\u00ae\\u00c0-\\u180a\\u1810-\\u1fff\\u203c\\u2049\\u2070-\\ufdff\\ufe10-\\ufefe\\uff00-\\u{dffff}';
+const STRAY = new RegExp(
+  `(?<![${LETTER}])[${JOINERS}]|[${JOINERS}](?![${LETTER}])` +
+    `|(?<![${FORMED}])(?!(?<=[0-9#*])\\ufe0f\\u20e3)[${SELECTORS}]`,
+  'gu'
+);
 
 function picture(character: string): string {
   const code = character.codePointAt(0) ?? 0;
@@ -41,7 +58,7 @@ export function inert(text: string): string {
   if (!SUSPECT.test(text)) {
     return text;
   }
-  return text.replace(STRAY_JOINER, picture).replace(HIDING, picture);
+  return text.replace(STRAY, picture).replace(HARMFUL, picture);
 }
 
 /** The text in order: what is an SGR sequence, by its parameters, and what is not. */

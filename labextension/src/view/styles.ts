@@ -233,7 +233,8 @@ const STYLES = `
 .lm-file { color: inherit; text-decoration-style: dotted; }
 .lm-file:hover { color: var(--lm-accent); }
 .lm-inner { margin: 1px 0 4px; padding-left: 1ch; border-left: 1px solid var(--lm-line); }
-.lm-sub { min-height: var(--lm-row, 18px); }
+.lm-sub { display: flex; min-height: var(--lm-row, 18px); }
+.lm-sub > :last-child { flex: 1 1 auto; min-width: 0; }
 .lm-chips { display: flex; flex-wrap: wrap; gap: 2px; padding: 2px 0; }
 .lm-link.lm-chip { margin: 0; padding: 0 5px; border-radius: 7px; background: var(--lm-hover); color: var(--lm-ink); font-size: 0.85em; line-height: 1.4; text-decoration: none; }
 .lm-slot { padding: 0 0.35em; border: 1px solid var(--lm-slot); color: var(--lm-slot-text); font-size: 0.9em; font-variant-numeric: tabular-nums; white-space: nowrap; }

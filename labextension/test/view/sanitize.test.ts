@@ -28,6 +28,9 @@ describe('a line comes out as inert text', () => {
     ['\u200d\u200dé', '\\u200d\\u200dé'],
     ['می\u200cخواهم', 'می\u200cخواهم'],
     ['👩\u200d🚀 ❤\ufe0f\u200d🔥', '👩\u200d🚀 ❤\ufe0f\u200d🔥'],
+    ['a\u3164b\u034fc\u115f', 'a\\u3164b\\u034fc\\u115f'],
+    ['a\ufe0f 1\ufe0f\u20e3 ❤\ufe0f\ufe0f', 'a\\ufe0f 1\ufe0f\u20e3 ❤\ufe0f\\ufe0f'],
+    ['x\u{e0100} 漢\u{e0100}\u{e0101}', 'x\\U000e0100 漢\u{e0100}\\U000e0101'],
     ['lone \ud800 surrogate', 'lone \\ud800 surrogate']
   ])('%j', (line, text) => {
     expect(toText(line)).toBe(text);
