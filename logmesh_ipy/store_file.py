@@ -208,7 +208,7 @@ class SessionFile(StoreFile):
         """A file whose name was taken away is written anew, under another one."""
         super().check()
         old = self._opened
-        if old is None or old.stat().st_nlink:
+        if old is None or self._closed or old.stat().st_nlink:
             return
         made = self._make()
         try:
@@ -222,6 +222,8 @@ class SessionFile(StoreFile):
             raise
         self._use(made)
         self.renewals += 1
+        if self._closed:
+            made.close()  # meanwhile: it was this process that took the name away
 
     def _make(self) -> _Opened:
         """Raises DirectoryRefusedError, or OSError."""

@@ -367,6 +367,7 @@ async def bootstrap(when):
         "import os, time; setsid = os.setsid; bootstrap = os.getppid()\\n"
         "def until_it_is_dead():\\n"
         "    while os.path.exists(f\\"/proc/{bootstrap}/cwd\\"): time.sleep(0.002)\\n"
+        "    while os.getppid() == bootstrap: time.sleep(0.002)\\n"
         "    setsid()\\n"
         "os.setsid = until_it_is_dead"
     ):
