@@ -14,7 +14,7 @@ import ipaddress
 import os
 import re
 from dataclasses import dataclass
-from typing import Union
+from typing import Optional, Union
 
 from .errors import OptionError, TransportError
 
@@ -22,6 +22,7 @@ __all__ = ["Address", "NetAddress", "UnixAddress", "check_listen", "parse_addres
 
 _MAX_PATH_BYTES = 107
 _MAX_PORT = 65535
+_MAX_LABEL = 63
 _TLS = "tls"
 _INSECURE = "tcp+insecure"
 _HOST_AND_PORT = re.compile(
@@ -70,7 +71,7 @@ def parse_address(address: str) -> Address:
     if scheme not in (_TLS, _INSECURE):
         raise TransportError(f"the address {address!r} is not of the form {_FORMS}")
     match = _HOST_AND_PORT.match(rest)
-    host = match and (match["host"] or _checked_ip(match["ip"]))
+    host = match and (_checked_name(match["host"]) or _checked_ip(match["ip"]))
     if match is None or not host or int(match["port"]) > _MAX_PORT:
         raise TransportError(
             f"the address {address!r} is not of the form {scheme}://host:port, with a port of 0 "
@@ -116,8 +117,13 @@ def _checked_path(address: str, path: str) -> str:
     return path
 
 
-def _checked_ip(text: str) -> str:
+def _checked_name(text: Optional[str]) -> str:
+    labels = (text or "").removesuffix(".").split(".")
+    return text if text and all(0 < len(label) <= _MAX_LABEL for label in labels) else ""
+
+
+def _checked_ip(text: Optional[str]) -> str:
     try:
-        return str(ipaddress.IPv6Address(text))
+        return str(ipaddress.IPv6Address(text or ""))
     except ValueError:
         return ""

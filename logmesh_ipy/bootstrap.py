@@ -123,10 +123,13 @@ class BootstrapProcManager:
             if watch is not None:
                 watch()
             for managed in self._procs.values():
-                managed.read_to_end()
-                managed.close()
+                with managed.guarded():
+                    managed.read_to_end()
+                with managed.guarded():
+                    managed.close()
             for tee in self._tees.values():
-                tee.close()
+                with contextlib.suppress(OSError):
+                    tee.close()
             if self._fork_server is not None:
                 self._fork_server.close()
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -146,11 +149,14 @@ class BootstrapProcManager:
             self._orphaned()
 
     def _is_alone(self, now: float) -> bool:
-        """Whether the kernel has ended, or has not been reached for so long that it may have."""
+        """Whether the kernel has ended, or may have: it was not reached for so long.
+
+        On this machine its end is seen; it may stand still for any time and come back.
+        """
         if self._alone_since is None:
             return False
-        if self._parent is not None and not procs.is_running(self._parent):
-            return True
+        if self._parent is not None:
+            return not procs.is_running(self._parent)
         return now - self._alone_since > RECONNECT_SEC
 
     def _orphaned(self) -> None:
@@ -250,23 +256,33 @@ class BootstrapProcManager:
             child_environ.pop(BOOTSTRAP_LOG_CHANNEL, None)
             child_environ[procs.COMMAND_VARIABLE] = self._mark(proc)
             spawned = procs.spawn(argv, child_environ, cwd)
-        managed = ManagedProc(
-            spawned,
-            proc=proc,
-            rank=spec["rank"],
-            address=address,
-            adopted_address=lambda generation: self._address(f"p{proc}-{generation}"),
-            hostname=self._hostname,
-            options=self._options,
-            spool_directory=self._directory,
-            make_uplink=self._make_uplink,
-            tees=self._tees,
-            rules=self._rules(child_environ),
-            on_finished=self._finished,
-        )
+        try:
+            managed = ManagedProc(
+                spawned,
+                proc=proc,
+                rank=spec["rank"],
+                address=address,
+                adopted_address=lambda generation: self._address(f"p{proc}-{generation}"),
+                hostname=self._hostname,
+                options=self._options,
+                spool_directory=self._directory,
+                make_uplink=self._make_uplink,
+                tees=self._tees,
+                rules=self._rules(child_environ),
+                on_finished=self._finished,
+            )
+        except BaseException:
+            spawned.discard()
+            raise
         self._procs[proc] = managed
         self._by_pid[managed.pid] = managed
-        managed.start()
+        try:
+            managed.start()
+        except BaseException:
+            managed.close()
+            del self._procs[proc], self._by_pid[managed.pid]
+            spawned.kill()
+            raise
         return managed
 
     async def _can_fork(self) -> bool:
@@ -308,8 +324,8 @@ class BootstrapProcManager:
                     os.killpg(managed.pid, number)
                 else:
                     os.kill(managed.pid, number)
-            except ProcessLookupError:
-                continue
+            except (ProcessLookupError, PermissionError):
+                continue  # Gone, or all of the group has become another user's.
             reached.append(proc)
         for proc, pids in self._families(ended).items():
             if sum(signal_process(pid, number) for pid in pids):
@@ -319,7 +335,7 @@ class BootstrapProcManager:
     async def end(self, procs: List[int], grace_sec: float) -> int:
         """SIGTERM to commands and all that they have started; SIGKILL to what outlives the grace.
 
-        Returns when nothing of them is left; gives how many had to be killed.
+        Returns when nothing of them is left but what cannot be killed; gives how many had to be.
         """
 
         def left() -> List[int]:
@@ -348,7 +364,8 @@ class BootstrapProcManager:
         deadline = loop.time() + _LAST_SEC
         while loop.time() < deadline:
             for managed in tuple(self._procs.values()):
-                managed.tick(loop.time())
+                with managed.guarded():
+                    managed.tick(loop.time())
             if all(managed.closed for managed in self._procs.values()):
                 return
             await asyncio.sleep(_STARTING_TICK_SEC)
@@ -364,34 +381,11 @@ class BootstrapProcManager:
 
     def status(self) -> Dict[str, Any]:
         """Per proc: exit code, forwarder, and per stream what was written and what waits."""
-        return {
-            str(proc): {
-                "pid": managed.pid,
-                "exit_code": managed.exit_code,
-                "adopted": managed.is_adopted,
-                "generation": managed.generation,
-                "streams": {
-                    target.label: {
-                        "lines": sender.queue.written_lines,
-                        "bytes": sender.queue.written_bytes,
-                        "dropped_lines": sender.queue.dropped_lines,
-                        "unacked_bytes": sender.queue.unacked()[1],
-                        "spilled_bytes": sender.queue.unacked()[1] - sender.queue.memory_bytes,
-                        "redacted": managed.redacted(target),
-                    }
-                    for target, sender in managed.senders.items()
-                },
-                "files": {t.label: file.path for t, file in managed.files.items()},
-                "warnings": self._warnings(managed),
-            }
-            for proc, managed in self._procs.items()
-        }
-
-    def _warnings(self, managed: ManagedProc) -> List[str]:
-        found: List[Optional[str]] = [*managed.disk_warnings]
-        found += [tee.warning for tee in self._tees.values()]
-        found.append(managed.rules.warning)
-        return [warning for warning in found if warning]
+        found = {str(proc): managed.status() for proc, managed in self._procs.items()}
+        for tee in self._tees.values():
+            for status in found.values():
+                status["warnings"] += [tee.warning] if tee.warning else []
+        return found
 
     # --- inside -------------------------------------------------------------------------------
 
@@ -430,7 +424,8 @@ class BootstrapProcManager:
         managed = self._by_pid.pop(pid, None)
         if managed is None:
             return
-        managed.exited(code)
+        with managed.guarded():
+            managed.exited(code)
         self._responder.event("exited", proc=managed.proc, code=code)
 
     def _finished(self, managed: ManagedProc) -> None:
@@ -451,9 +446,10 @@ class BootstrapProcManager:
                 self._beats = now
             starting = False
             for managed in tuple(self._procs.values()):
-                managed.tick(now)
-                if beat:
-                    managed.beat()
+                with managed.guarded():
+                    managed.tick(now)
+                    if beat:
+                        managed.beat()
                 starting = starting or (managed.generation == 0 and managed.alive)
             server = self._fork_server
             idle = now - self._started_at > _FORK_SERVER_SEC

@@ -1,6 +1,6 @@
 """The certificate of a session: made by the kernel, pinned by the hosts. Uses ``cryptography``.
 
-Its dates say nothing (from 2000 to the end of all calendars, RFC 5280 4.1.2.5), so that a clock
+Its dates say nothing (from 1950 to the end of all calendars, RFC 5280 4.1.2.5), so that a clock
 that is wrong on some host keeps nobody out: it lives as long as the session, in memory only.
 """
 
@@ -35,7 +35,7 @@ def make_certificate() -> Certificate:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(dt.datetime(2000, 1, 1, tzinfo=dt.timezone.utc))
+        .not_valid_before(dt.datetime(1950, 1, 1, tzinfo=dt.timezone.utc))
         .not_valid_after(dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.timezone.utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -55,6 +55,8 @@ class Handler(Protocol):
 class Connection(asyncio.Protocol):
     """One framed connection. ``peer`` is who calls, once a handshake has told it.
 
+    ``is_local``: over a Unix socket, so that the system tells when the peer has ended.
+
     One that must not be ``trusted`` from the start takes small frames only, until ``trust()``.
     """
 
@@ -63,11 +65,13 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self.handler = handler
         self.trusted = trusted
+        self.is_local = False
         self.peer: Optional[Tuple[Role, str]] = None
         self.peer_name = ""
         self.error: Optional[Exception] = None
         self.received_bytes = 0
         self._decoder = FrameDecoder(MAX_FRAME_BYTES if trusted else MAX_HELLO_BYTES)
+        self.tls_begun = False
         self._tls = tls
         self._transport: Optional[asyncio.Transport] = None
 
@@ -75,11 +79,6 @@ class Connection(asyncio.Protocol):
     def closed(self) -> bool:
         """Whether nothing can be sent any more."""
         return self._transport is None or self._transport.is_closing()
-
-    @property
-    def unsent_bytes(self) -> int:
-        """Bytes that the socket has not taken yet."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     @property
     def wanted_bytes(self) -> int:
@@ -128,7 +127,12 @@ class Connection(asyncio.Protocol):
         _sockets.add(sock.fileno())
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
         self.peer_name = peer_name(sock)
-        user = peer_user(sock)
+        try:
+            user = peer_user(sock)
+        except TransportError as error:  # the loop takes a socket that is writable for connected
+            self.abort(error)
+            return
+        self.is_local = user is not None
         if user not in (None, os.geteuid()):
             self.turned_away(HandshakeError(f"at the other end is a process of user {user}"))
         elif self._tls is None:
@@ -179,7 +183,9 @@ class Connection(asyncio.Protocol):
             plain = tls.receive(data)
         finally:
             if self._transport is not None:
-                self._transport.write(tls.output())  # an alert, where it has failed
+                output = tls.output()  # an alert, where it has failed
+                self.tls_begun = self.tls_begun or bool(output)
+                self._transport.write(output)
         if tls.ready and not was_ready:
             self.ready()
         if tls.ended:

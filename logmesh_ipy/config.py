@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
@@ -111,9 +112,15 @@ class MeshOptions:
     max_line_bytes: int = 64 << 10
     store_memory_bytes: int = 64 << 20
     store_directory: str = ""
-    """Where the lines of this session are kept for after a crash; empty: in the temporary one."""
+    """Where the lines of this session are kept for after a crash; empty: in the temporary one.
+
+    A relative one is meant from where the options are made.
+    """
     keep_sessions: int = 10
-    """How many sessions of crashed kernels are kept; 0: no lines are kept for after a crash."""
+    """How many sessions of crashed kernels are kept; 0: no lines are kept for after a crash.
+
+    Then those that are kept already are left alone.
+    """
     keep_sessions_bytes: int = 10 << 30
     keep_sessions_days: int = 7
     listen: str = ""
@@ -129,6 +136,7 @@ class MeshOptions:
             ("grouping", check_grouping(self.grouping)),
             ("similarity_threshold", check_similarity(self.similarity_threshold)),
             ("listen", check_listen(self.listen)),
+            ("store_directory", _check_directory("store_directory", self.store_directory)),
         ):
             object.__setattr__(self, name, checked)
         check_level(self.level)
@@ -139,7 +147,6 @@ class MeshOptions:
             )
         _check_whole("max_line_bytes", self.max_line_bytes, 16, "16 or more")
         _check_whole("store_memory_bytes", self.store_memory_bytes, 1, "1 or more bytes")
-        check_path("store_directory", self.store_directory)
         _check_whole("keep_sessions", self.keep_sessions, 0, "0 or more sessions")
         _check_whole("keep_sessions_bytes", self.keep_sessions_bytes, 0, "0 or more bytes")
         _check_whole("keep_sessions_days", self.keep_sessions_days, 0, "0 or more days")
@@ -147,6 +154,14 @@ class MeshOptions:
     def but(self, **changes: Any) -> MeshOptions:
         """A copy with some options changed."""
         return replace(self, **changes)
+
+
+def _check_directory(name: str, path: str) -> str:
+    """Absolute, or empty."""
+    try:
+        return check_path(name, path) and os.path.abspath(path)
+    except OSError:  # the working directory has been removed
+        raise OptionError(f"{name} is {quoted(path)}; it must be an absolute path here") from None
 
 
 def _check_whole(name: str, value: object, least: int, allowed: str) -> None:

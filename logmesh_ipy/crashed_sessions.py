@@ -33,8 +33,9 @@ _YOUNG_SEC = 60.0
 class SavedSession:
     """A session that can be opened again with ``reopen(session.name)``.
 
-    ``procs``: ranks that have said something. ``lines`` and ``bytes``: of the part of the file that
-    is whole; ``cut_bytes`` come behind it and cannot be read. ``running``: its kernel lives.
+    ``procs``: ranks that have said something. ``lines`` and ``bytes``: as the heads of the file's
+    segments tell; ``cut_bytes`` come behind the last of them and cannot be read. Damage between is
+    seen by ``reopen`` only, which checks all it reads. ``running``: its kernel lives.
     """
 
     name: str
@@ -50,7 +51,7 @@ class SavedSession:
 
     @property
     def complete(self) -> bool:
-        """Whether all that was written can be read."""
+        """Whether nothing is cut off."""
         return not self.cut_bytes
 
     def __str__(self) -> str:
@@ -118,7 +119,10 @@ def sweep(
     most_bytes: int = 10 << 30,
     most_days: float = 7.0,
 ) -> int:
-    """Remove sessions of crashed kernels that are too old or too many; how many it were."""
+    """Remove sessions of crashed kernels that are too old or too many; how many it were.
+
+    What cannot be removed stays. Raises OptionError for a directory that cannot be trusted.
+    """
     now = time.time()
     crashed = [
         (found.st_mtime, found.st_size, name)
@@ -133,10 +137,13 @@ def sweep(
         too_old = now - changed > most_days * _DAY_SEC
         if nothing or too_old or kept > most or kept_bytes > most_bytes:
             doomed.add(name)
+    removed = 0
     for name, fd in _files(directory) if doomed else ():
         if name in doomed and _lock(fd, fcntl.LOCK_EX):
-            remove(_path(directory), name, fd)
-    return len(doomed)
+            with contextlib.suppress(OSError, DirectoryRefusedError):  # another has, perhaps
+                remove(_path(directory), name, fd)
+                removed += 1
+    return removed
 
 
 def news_of_crashes(directory: Optional[str] = None) -> str:

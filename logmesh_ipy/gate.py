@@ -3,7 +3,8 @@
 A stranger is read frame by frame, 4 KiB at most, for 4 seconds at most, and nothing of it is
 decoded but the handshake's own frames. Over TCP at most 64 strangers are heard at once; then the
 one that has been there longest goes, after a quarter of a second at the earliest, so that a burst
-of honest peers is let in one after the other. Who was refused and why is kept for the status.
+of honest peers is let in one after the other; one with whom TLS has begun has a second, for it may
+be far away. Who was refused and why is kept for the status.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ MAX_UNPROVEN = 64
 """Strangers that are heard at once over TCP."""
 _GRACE_SEC = 0.25
 """How long each of them is heard at least."""
+_TLS_GRACE_SEC = 1.0
+"""... where TLS has begun, which takes two times the way there and back."""
 _RECENT = 8
 _POLL_SEC = 0.01
 _NO_DESCRIPTOR_SEC = 0.2
@@ -276,12 +279,18 @@ class Door:
             self._strangers = waiting
             if len(waiting) < MAX_UNPROVEN:
                 return
-            oldest, since = waiting[0]
-            gate = _gate(oldest)
-            if gate is not None and loop.time() - since >= _GRACE_SEC:
+            now = loop.time()
+            had_time = (one for one, since in waiting if now - since >= _grace_sec(one))
+            oldest = next(had_time, None)
+            gate = None if oldest is None else _gate(oldest)
+            if oldest is not None and gate is not None:
                 gate.refuse(oldest, Reason.CROWDED)
             else:
                 await asyncio.sleep(_POLL_SEC)
+
+
+def _grace_sec(connection: Connection) -> float:
+    return _TLS_GRACE_SEC if connection.tls_begun else _GRACE_SEC
 
 
 def _gate(connection: Connection) -> Optional[ServerGate]:

@@ -4,6 +4,7 @@ The system tells of a peer that has ended, but not of one behind a broken networ
 takes bytes and never answers. Each end beats and listens for itself, so that a slow link, over
 which a batch may take a minute, is not taken for a dead one: what counts is bytes, not frames.
 Beats are counted, not seconds: a process that was itself stopped for a while accuses nobody.
+A peer on this machine that only stands still is not given up: the system tells of its end.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ ACCEPTED_PATIENCE_SEC = 30.0
 class Heartbeat:
     """Beats on a connection until it is closed; aborts it after ``patience_sec`` of silence.
 
-    With None it beats only: the peer's loop is not its own, and it may be silent for any time.
+    With None it beats only: the peer may be silent for any time, since its loop is not its own or
+    its end would be told by the system.
     """
 
     def __init__(self, connection: Connection, patience_sec: Optional[float]) -> None:

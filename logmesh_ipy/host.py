@@ -56,10 +56,12 @@ class Host:
         self._return: Optional[asyncio.Task[None]] = None
         self._stopping = False
         self._options = HostOptions()
+        self._is_local = False
 
     async def start(self, engine: Engine, options: HostOptions) -> None:
         """Have the engine start the bootstrap, and wait for its connection. Raises SpawnError."""
         self._options = options
+        self._is_local = engine.is_local
         connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         caller = Caller(self._event, self._disconnected)
 
@@ -193,7 +195,9 @@ class Host:
         assert self._handle is not None
         while not self._caller.up:
             since = loop.time() - began
-            if since > RECONNECT_SEC or not self._handle.is_running():
+            # On this machine it is known to live, though it may stand still for any time.
+            too_long = since > RECONNECT_SEC and not self._is_local
+            if too_long or not self._handle.is_running():
                 self._caller.fail("the bootstrap is gone")
                 self._gone.set()
                 if not self._stopping:

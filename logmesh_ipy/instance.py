@@ -14,7 +14,7 @@ import os
 import secrets
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Protocol
 
 from .addresses import NetAddress, parse_address
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Context", "Instance", "context"]
 
 _END_SEC = 1.0
+_ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104 (to be recognized)
 
 
 class Shown(Protocol):
@@ -142,13 +143,15 @@ class Instance:
             try:
                 raise_file_limit()
                 sweep_stale()
-                with contextlib.suppress(OptionError):  # the store tells what is wrong there
-                    sweep(
-                        self.options.store_directory,
-                        most=self.options.keep_sessions,
-                        most_bytes=self.options.keep_sessions_bytes,
-                        most_days=self.options.keep_sessions_days,
-                    )
+                if self.options.keep_sessions:
+                    # What is wrong there, the store tells.
+                    with contextlib.suppress(OptionError, OSError):
+                        sweep(
+                            self.options.store_directory,
+                            most=self.options.keep_sessions,
+                            most_bytes=self.options.keep_sessions_bytes,
+                            most_days=self.options.keep_sessions_days,
+                        )
                 self._directory = RuntimeDirectory()
                 # Its bootstraps remove it when this process ends; if they died, nobody else does.
                 atexit.register(self._remove_directory)
@@ -184,7 +187,8 @@ class Instance:
                 "another tls://host:port, and start again"
             )
         public = None if self._certificate is None else self._certificate.public
-        return {"uplink": self._listener.address, "token": self.token, "certificate": public}
+        address = _with_host(self._listener.address, socket.gethostname())
+        return {"uplink": address, "token": self.token, "certificate": public}
 
     async def saved(self) -> None:
         """What the store has outlives a crash of this process now, where the disk allows it."""
@@ -257,7 +261,7 @@ class Instance:
 
     def _accept(self, connection: Connection) -> Handler:
         assert connection.peer is not None
-        Heartbeat(connection, ACCEPTED_PATIENCE_SEC)
+        Heartbeat(connection, None if connection.is_local else ACCEPTED_PATIENCE_SEC)
         role, name = connection.peer
         if role is Role.FORWARDER:
             return self.actor
@@ -270,6 +274,14 @@ class Instance:
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self._holders} meshes"
         return f"<Instance pid {os.getpid()}: {state}>"
+
+
+def _with_host(address: str, hostname: str) -> str:
+    """The address with this host name, where it stands for all interfaces of this machine."""
+    where = parse_address(address)
+    if isinstance(where, NetAddress) and where.host in _ALL_INTERFACES:
+        return str(replace(where, host=hostname))
+    return address
 
 
 @dataclass(frozen=True, slots=True)

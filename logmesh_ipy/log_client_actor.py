@@ -10,6 +10,7 @@ late.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from dataclasses import replace
 from typing import Callable, DefaultDict, Dict, FrozenSet, Iterable, List, Optional, Set, Tuple
@@ -34,6 +35,7 @@ from .model import (
     StreamTotals,
 )
 from .names import clean_hostname
+from .sanitize import one_row
 from .sequence import StreamLedger, Verdict
 from .wire import (
     LOG_KIND,
@@ -54,6 +56,7 @@ __all__ = ["LogClientActor", "ProcRecord"]
 
 _ACK_SEC = 0.02
 _ACK_BYTES = 512 << 10
+_REASON_CHARS = 200
 
 
 class _Group:
@@ -164,8 +167,8 @@ class LogClientActor(Actor):
     def host_lost(self, procs: Iterable[int], reason: str) -> None:
         """The bootstrap of these procs is gone: what they still had is a gap of unknown extent."""
         for proc in procs:
-            record = self.records[proc]
-            if record.lost or (record.exit_code is not None and record.ended):
+            record = self.records.get(proc)
+            if record is None or record.lost or (record.exit_code is not None and record.ended):
                 continue
             record.lost = True
             for target, ledger in record.ledgers.items():
@@ -239,7 +242,8 @@ class LogClientActor(Actor):
         record = self.records.get(message.proc)
         if record is None:
             raise ProtocolError(f"there is no proc {message.proc}")
-        if message.generation < record.generation or message.epoch < record.epoch:
+        older = message.generation < record.generation or message.epoch < record.epoch
+        if older or record.lost:
             connection.send(Fenced(proc=message.proc, generation=message.generation))
             return
         if record.connection is not None and record.connection is not connection:
@@ -297,6 +301,8 @@ class LogClientActor(Actor):
             totals.gap_bytes += log.size
             reason = f"the store failed: {type(error).__name__}: {error}"
             self._note_gap(record, log.output_target, log.lines, log.size, reason)
+            with contextlib.suppress(Exception):
+                self._sink.leave_out(record.info, log.output_target, log.ends_line)
             self.loop.call_exception_handler({"message": reason, "exception": error})
         else:
             self._groups[record.group].lines += log.lines
@@ -359,14 +365,14 @@ class LogClientActor(Actor):
 
     def _send_acks(self) -> None:
         self._ack_timer = None
-        for proc, target in self._unacked:
+        unacked, self._unacked = self._unacked, set()
+        for proc, target in unacked:
             if proc in self.records:
                 self._send_ack(self.records[proc], target)
-        self._unacked.clear()
 
     def _send_ack(self, record: ProcRecord, target: OutputTarget) -> None:
         record.unacked_bytes = 0
-        if record.connection is not None:
+        if record.connection is not None and not record.lost:
             # The end of the stream is acked like one more batch.
             ledger = record.ledgers[target]
             record.connection.send(
@@ -387,7 +393,8 @@ class LogClientActor(Actor):
         reason: str,
     ) -> None:
         proc = record.info.proc
-        gap = Gap(proc=proc, output_target=target, lines=lines, bytes=size, reason=reason)
+        words = one_row(reason)[:_REASON_CHARS]
+        gap = Gap(proc=proc, output_target=target, lines=lines, bytes=size, reason=words)
         self.gaps.append(gap)
         self._groups[record.group].gaps.append(gap)
 
@@ -469,10 +476,8 @@ class LogClientActor(Actor):
     def _report(self, outcome: FlushOutcome) -> FlushReport:
         number, tells, gaps_before = self._scopes[outcome.version]
         group = self._groups[number]
-        lines, gaps = (
-            group.lines - group.told_lines,
-            group.gaps[min(group.told_gaps, gaps_before) :],
-        )
+        lines = group.lines - group.told_lines
+        gaps = group.gaps[min(group.told_gaps, gaps_before) :]
         if tells:
             group.told_lines, group.told_gaps = group.lines, len(group.gaps)
         procs = (*outcome.acked, *outcome.exited, *outcome.late)

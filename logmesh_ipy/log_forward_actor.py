@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 from collections import deque
 from typing import Callable, Deque, Dict, Optional, Protocol, Tuple
 
@@ -74,9 +73,7 @@ class LogForwardActor(Actor):
     """One proc's forwarder. Made on its loop; then ``await start()``.
 
     ``address`` is what ``BOOTSTRAP_LOG_CHANNEL`` said, or None: then any free Unix address is
-    served, no parent is connected, streaming is off, and barriers complete at once. An address
-    that cannot be served is told to ``on_fatal`` and another one served, where no parent comes:
-    such a forwarder speaks for nobody, and the bootstrap adopts the proc.
+    served, no parent is connected, streaming is off, and barriers complete at once.
     ``flush_stdio(done)`` flushes the proc's own buffers in another thread and has ``done``
     called on this loop; None where there is nothing to flush (adopted).
     """
@@ -108,7 +105,6 @@ class LogForwardActor(Actor):
         self._drained_to: Dict[int, Dict[int, int]] = {}
         self._parents: Dict[int, Connection] = {}
         self._opened: Optional[Open] = None
-        self._resume: Optional[Resume] = None
         self._server: Optional[Server] = None
         self._flush_tx: Optional[Connection] = None
         self._dialling: Optional[asyncio.Task[None]] = None
@@ -123,11 +119,18 @@ class LogForwardActor(Actor):
         """The address that the bootstrap gave this proc."""
         return os.environ.get(BOOTSTRAP_LOG_CHANNEL)
 
-    async def start(self) -> None:
-        """Serve the channel (any other address where that one cannot be), dial it, beat."""
+    async def start(self, *, elsewhere: bool = True) -> None:
+        """Serve the channel, dial it, beat.
+
+        ``elsewhere``: an address that cannot be served is told to ``on_fatal`` and another one
+        served, where no parent comes: such a forwarder speaks for nobody, and the bootstrap adopts
+        the proc. Otherwise TransportError is raised; ``close`` is due then too.
+        """
         try:
             self._server = await serve(self.address, self._accept)
         except TransportError as error:
+            if not elsewhere:
+                raise
             self.address = any_address("forwarder")
             self.has_parents = self.stream_to_client = self._speaks = False
             self._server = await serve(self.address, self._accept)
@@ -160,7 +163,6 @@ class LogForwardActor(Actor):
     def link_down(self, error: Optional[Exception]) -> None:
         """The uplink is gone: the parents must start over."""
         self._link_up = False
-        self._resume = None
         self._drop_parents()
         if isinstance(error, HandshakeError):
             self._on_fatal(error)
@@ -175,7 +177,6 @@ class LogForwardActor(Actor):
                 parent.send(message)
         elif type(message) is Resume:
             if message.generation == self.generation:
-                self._resume = message
                 for target, parent in self._parents.items():
                     parent.send(message)
                     for version in self._drains.open_versions(target):
@@ -199,8 +200,10 @@ class LogForwardActor(Actor):
             self._dialling.cancel()
         if self._server is not None:
             self._server.close()
-            if not self.has_parents:
-                shutil.rmtree(os.path.dirname(socket_path(self.address)), ignore_errors=True)
+        if not self.has_parents:
+            # Its socket is gone with the server. Unlike rmtree, this needs no descriptor.
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(socket_path(self.address)))
 
     # --- the log channel ------------------------------------------------------------------
 
@@ -269,7 +272,6 @@ class LogForwardActor(Actor):
             raise ProtocolError(f"generation {message.generation}, {self.generation} is served")
         if message.generation > self.generation:
             self.generation = message.generation
-            self._resume = None
             self._drop_parents()
         self._parents[message.target] = connection
         self._opened = message
@@ -299,6 +301,7 @@ class LogForwardActor(Actor):
         """The parents start over: so do the barriers that are under way."""
         self._links += 1
         self._drains.restart()
+        self._drained_to.clear()
         parents, self._parents = tuple(self._parents.values()), {}
         for parent in parents:
             parent.abort()

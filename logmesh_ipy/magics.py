@@ -317,11 +317,12 @@ class LogMeshMagics(Magics):
 
     async def _do_status(self, args: Any, _: object) -> Any:
         from .status import describe_status, read_status
+        from .views.wrap import write_rows
 
         status = await read_status(self.session)
         if args.json:
             return status
-        sys.stdout.write(describe_status(status, self.session.mode_text()) + "\n")
+        write_rows(sys.stdout, describe_status(status, self.session.mode_text()) + "\n")
         return None
 
     async def _do_doctor(self, args: Any, _: object) -> None:

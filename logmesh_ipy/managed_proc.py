@@ -16,9 +16,12 @@ keep what is not acked, so nothing is lost on any arrow.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import sys
+import traceback
 from collections import deque
-from typing import Callable, Deque, Dict, List, Mapping, Optional
+from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, Optional
 
 from .addresses import socket_path
 from .backoff import Backoff
@@ -71,7 +74,6 @@ class ManagedProc:
         self.pid = spawned.pid
         self.exit_code: Optional[int] = None
         self.generation = 0
-        self.adoptions = 0
         self._address = address
         self._adopted_address = adopted_address
         self._make_uplink = make_uplink
@@ -85,6 +87,7 @@ class ManagedProc:
         self._backoff = Backoff()
         self._again: Optional[asyncio.TimerHandle] = None
         self.closed = False
+        self._fault = ""
         self._loop = asyncio.get_running_loop()
         self._spools: List[FileSpool] = []
         self.rules = rules
@@ -117,6 +120,41 @@ class ManagedProc:
         redactor = self.fwders[target].redactor
         return 0 if redactor is None else redactor.count
 
+    def status(self) -> Dict[str, Any]:
+        """Exit code, forwarder, and per stream what was written and what waits."""
+        return {
+            "pid": self.pid,
+            "exit_code": self.exit_code,
+            "adopted": self.is_adopted,
+            "generation": self.generation,
+            "streams": {
+                target.label: {
+                    "lines": sender.queue.written_lines,
+                    "bytes": sender.queue.written_bytes,
+                    "dropped_lines": sender.queue.dropped_lines,
+                    "unacked_bytes": sender.queue.unacked()[1],
+                    "spilled_bytes": sender.queue.unacked()[1] - sender.queue.memory_bytes,
+                    "redacted": self.redacted(target),
+                }
+                for target, sender in self.senders.items()
+            },
+            "files": {target.label: file.path for target, file in self.files.items()},
+            "warnings": [*self.disk_warnings, *filter(None, (self.rules.warning, self._fault))],
+        }
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """What fails in it is told on stderr and as a warning, and harms no other proc."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 (whatever it is, the others go on)
+            fault = f"its output is at risk: {type(error).__name__}: {error}"
+            fault = self.rules.redact_text(fault)
+            if fault != self._fault:
+                self._fault = fault
+                with contextlib.suppress(OSError):
+                    sys.stderr.write(self.rules.redact_text(traceback.format_exc()))
+
     @property
     def disk_warnings(self) -> List[str]:
         """What is, or last was, wrong with its files and spools, and what that cost."""
@@ -141,11 +179,6 @@ class ManagedProc:
     def alive(self) -> bool:
         """Whether the process runs."""
         return self.exit_code is None
-
-    @property
-    def streaming(self) -> bool:
-        """Whether both streams have a forwarder that goes on."""
-        return all(sender.streaming for sender in self.senders.values())
 
     def start(self) -> None:
         """Begin to read the pipes; a foreign command gets its forwarder at once."""
@@ -233,7 +266,7 @@ class ManagedProc:
         return all(sender.connected for sender in self.senders.values())
 
     def _connect_somewhere(self) -> None:
-        if self.is_adopted or not self.alive:
+        if self.is_adopted or self.is_command or not self.alive:
             self._connect_adopted()
         else:
             self._connect_hosted()
@@ -267,15 +300,15 @@ class ManagedProc:
             flush_stdio = None if self.is_command else self._flush_stdio
             actor = LogForwardActor(address, proc=self.proc, flush_stdio=flush_stdio)
             try:
-                await actor.start()
+                await actor.start(elsewhere=False)
             except BaseException as error:
                 actor.close()
                 self._connecting = None
                 self._adopting = False
-                if isinstance(error, TRANSPORT_ERRORS):
-                    return  # No descriptors, no disk: the next tick tries again.
-                raise
-            self.adoptions += 1
+                if not isinstance(error, TRANSPORT_ERRORS):
+                    raise
+                self._connect_again()  # No descriptors, no disk: it may be better soon.
+                return
             uplink = self._make_uplink(
                 f"adopted {self.proc}",
                 on_frame=lambda kind, body: _adopted_message(actor, kind, body),

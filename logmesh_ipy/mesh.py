@@ -392,7 +392,8 @@ class ProcMesh:
         await self.instance.saved()
         if tells:
             records = self.instance.actor.records
-            self._jobs.told([s for s in sources if records[s].info.name in report.exited])
+            known = [s for s in sources if s in records]
+            self._jobs.told([s for s in known if records[s].info.name in report.exited])
         return report
 
     # --- the host -----------------------------------------------------------------------------
@@ -433,8 +434,8 @@ class ProcMesh:
         loop, actor, sources = asyncio.get_running_loop(), self.instance.actor, self.sources
         deadline = loop.time() + _LAST_FRAMES_SEC
         while loop.time() < deadline:
-            records = [actor.records[source] for source in sources]
-            if not any(record.attached and not record.ended for record in records):
+            records = [actor.records.get(source) for source in sources]
+            if not any(record and record.attached and not record.ended for record in records):
                 break
             await asyncio.sleep(0.005)
         actor.host_lost(sources, reason)

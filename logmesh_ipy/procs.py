@@ -20,8 +20,20 @@ import signal
 import struct
 import subprocess
 import termios
+import time
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 __all__ = [
     "COMMAND_VARIABLE",
@@ -51,7 +63,8 @@ __all__ = [
 PIPE_BYTES = 1 << 20
 SESSION_VARIABLE = "LOGMESH_SESSION"
 COMMAND_VARIABLE = "LOGMESH_COMMAND"
-_LOOKS = 50
+_LOOKS = 100
+_PAUSE_SEC = 0.005
 _TICK_SEC = 0.02
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -85,6 +98,17 @@ class Spawned:
     pid: int
     stdout: int
     stderr: int
+
+    def kill(self) -> None:
+        """SIGKILL to its process group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def discard(self) -> None:
+        """Kill it, and close the pipes."""
+        self.kill()
+        for fd in (self.stdout, self.stderr):
+            os.close(fd)
 
 
 def spawn(
@@ -315,36 +339,54 @@ def _environ(pid: int) -> List[bytes]:
 
 
 def kill(find: Callable[[], List[int]]) -> int:
-    """SIGKILL what ``find()`` gives until it gives none (a bounded number of looks); how many.
+    """SIGKILL what ``find()`` gives until it gives none; how many.
 
-    One look is not enough: what is found late may have started more.
+    What another user owns, or the system holds in a call, is given up after half a second.
     """
     killed: Set[int] = set()
+    for _ in _kill(find, killed):
+        time.sleep(_PAUSE_SEC)
+    return len(killed)
+
+
+def _kill(find: Callable[[], List[int]], killed: Set[int]) -> Iterator[None]:
+    """The looks of :func:`kill`; yields where a pause is due.
+
+    One look is not enough: what is found late may have started more, and gets no pause to start
+    more still. What has been killed takes a moment to be gone.
+    """
+    told: Set[int] = set()
     for _ in range(_LOOKS):
         found = find()
         if not found:
-            break
+            return
         killed.update(pid for pid in found if signal_process(pid, signal.SIGKILL))
-    return len(killed)
+        if told.issuperset(found):
+            yield
+        told.update(found)
 
 
 async def terminate(find: Callable[[], List[int]], grace_sec: float) -> int:
     """SIGTERM to what ``find()`` gives, SIGKILL to what is left of it after the grace.
 
-    Returns when nothing is left; gives how many had to be killed.
+    Returns when nothing is left but what cannot be killed, as in :func:`kill`; gives how many
+    had to be killed.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + grace_sec
     told: Set[int] = set()
     while pids := find():
         if loop.time() >= deadline:
-            return kill(find)
+            break
         for pid in pids:
             if pid not in told:
                 signal_process(pid, signal.SIGTERM)
         told.update(pids)
         await asyncio.sleep(_TICK_SEC)
-    return 0
+    killed: Set[int] = set()
+    for _ in _kill(find, killed):
+        await asyncio.sleep(_PAUSE_SEC)
+    return len(killed)
 
 
 def signal_process(pid: int, number: int) -> bool:

@@ -87,14 +87,19 @@ class Rules:
         """Whether unfinished lines must be held."""
         return bool(self._patterns)
 
-    def redact(self, text: bytes) -> bytes:
-        """A whole text at once."""
-        redactor = Redactor(self)
-        return redactor.feed(text) + redactor.flush(ends_inside=False)
+    def redact(self, text: bytes, *, goes_on: bool = False) -> bytes:
+        """A whole text at once; of one that ``goes_on``, what is certain whatever follows.
 
-    def redact_text(self, text: str) -> str:
+        That is all but the last ``WINDOW_BYTES``, or more.
+        """
+        redactor = Redactor(self)
+        told = redactor.feed(text)
+        return told if goes_on else told + redactor.flush(ends_inside=False)
+
+    def redact_text(self, text: str, *, goes_on: bool = False) -> str:
         """The same for what is shown as text; what UTF-8 cannot carry is escaped."""
-        return self.redact(text.encode(errors="backslashreplace")).decode(errors="replace")
+        data = self.redact(text.encode(errors="backslashreplace"), goes_on=goes_on)
+        return data.decode(errors="replace")
 
     def spans(self, text: bytes, end: int) -> List[Span]:
         """Where secrets are in ``text``, and matches in the lines of ``text[:end]``.

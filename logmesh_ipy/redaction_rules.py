@@ -29,13 +29,19 @@ class _Timer:
 
 
 def rules_for(patterns: Sequence[str], *environs: Mapping[str, str]) -> Rules:
-    """Rules for these patterns, and for what looks secret in these environments."""
+    """Rules for these patterns, and for what looks secret in these environments.
+
+    A search is stopped by the processor time that the whole process has used: what other threads
+    use meanwhile counts.
+    """
     secrets = {secret for environ in environs for secret in secrets_in(environ, os.path.exists)}
     return Rules(patterns, secrets, bounded=bounded)
 
 
 def bounded(work: Callable[[], None]) -> None:
     """Call ``work``. Raises TooSlowError in it when it has used 30 ms of processor time.
+
+    The time is that of the process: what its other threads use meanwhile counts.
 
     On another thread than the main one, or where the program uses SIGVTALRM itself, it may take as
     long as it takes.
@@ -61,4 +67,5 @@ def _installed() -> bool:
 
 def _expired(_number: int, _frame: object) -> None:
     if _Timer.armed:
+        _Timer.armed = False
         raise TooSlowError

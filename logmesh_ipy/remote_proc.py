@@ -65,13 +65,17 @@ class Proc:
                 self.caller.fail("its proc has ended")
 
     def _disconnected(self, error: Optional[Exception]) -> None:
-        """It dials again, and what it was asked goes on; but for ever nobody waits."""
+        """It dials again, and what it was asked goes on; but for ever nobody waits.
+
+        What is asked of it then fails until it has come back.
+        """
         if self.exit_code is not None:
             self.caller.fail("its proc has ended")
         elif not self.caller.lost:
-            self._patience = asyncio.get_running_loop().call_later(
-                RECONNECT_SEC, self.caller.fail, f"its run channel broke {RECONNECT_SEC:g} s ago"
-            )
+            self._patience = asyncio.get_running_loop().call_later(RECONNECT_SEC, self._give_up)
+
+    def _give_up(self) -> None:
+        self.caller.fail(f"its run channel broke {RECONNECT_SEC:g} s ago", for_good=False)
 
     def _stop_waiting(self) -> None:
         if self._patience is not None:

@@ -8,8 +8,9 @@ sent now and then, says that more can be forgotten.
     apart --connected--> greeting --Received--> going on --disconnected--> apart
 
 Each message goes with its number, so one that comes twice is dropped, and one that is not due yet
-breaks the connection. ``Received`` tells also how many were sent before it, again and again until
-all are known to be taken, so one that was left out is noticed too. Frame of a message: kind 52;
+breaks the connection. ``Received`` tells also how many were sent before it. It is sent again and
+again until the other end's has come and all is known to be taken, and one that says nothing new is
+answered: so a message that was left out is noticed, of either kind. Frame of a message: kind 52;
 body: the number (u64, big-endian), the message's kind, its body.
 
 Invariants: what is not known to be taken is kept; a message is taken at most once, in the order
@@ -58,6 +59,7 @@ class ResumableLink:
         self._numbered = 0
         self._taken = 0
         self._untold_bytes = 0
+        self._has_told = False
         self._timer: Optional[asyncio.TimerHandle] = None
 
     def send(self, message: Message) -> None:
@@ -96,7 +98,13 @@ class ResumableLink:
             raise ProtocolError(f"a {type(message).__name__} without a number")
 
     def _greeted(self, count: int) -> None:
-        """The other end has taken so many."""
+        """The other end has taken so many. Where that is no news, it may have missed the last word.
+
+        It is told that again, but not where this may be its own answer.
+        """
+        if self._going_on and count == self._known_taken and not self._has_told:
+            self._tell()
+        self._has_told = False
         self._forget(count)
         if not self._going_on:
             self._going_on = True
@@ -147,9 +155,10 @@ class ResumableLink:
         self._untold_bytes = 0
         if self._carrier is None:
             return
+        self._has_told = True
         sent = self._known_taken + (len(self._sent) if self._going_on else 0)
         self._carrier.send_bytes(encode(Received(count=self._taken, sent=sent)))
-        if self._sent and self._going_on:
+        if self._sent or not self._going_on:
             self._tell_in(_TELL_AGAIN_SEC)
 
     def _tell_in(self, seconds: float) -> None:

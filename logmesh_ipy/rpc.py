@@ -72,6 +72,9 @@ class _Parts:
             raise ProtocolError("parts of a blob that does not come")
         return {**values, "blob": bytes(head) + values["blob"]}
 
+    def discard(self, n: int) -> None:
+        self._parts.pop(n, None)
+
 
 class Caller:
     """The asking side, over all connections of one peer: handler of each that it makes.
@@ -93,6 +96,7 @@ class Caller:
         self._numbers = itertools.count(1)
         self._parts = _Parts()
         self._failure: Optional[str] = None
+        self._over = False
 
     @property
     def up(self) -> bool:
@@ -101,17 +105,18 @@ class Caller:
 
     @property
     def lost(self) -> bool:
-        """Whether nothing can be asked any more."""
+        """Whether nothing can be asked: any more, or until the peer connects again."""
         return self._failure is not None
 
     def connected(self, connection: Connection) -> Caller:
         """The peer has connected, or connected again; gives the connection's handler."""
-        if self._failure is not None:
+        if self._over:
             connection.abort()
             return self
         before, self._connection = self._connection, connection
         if before is not None:
             before.abort()
+        self._failure = None
         self._link.connected(connection)
         return self
 
@@ -130,10 +135,14 @@ class Caller:
         self._calls[n] = future
         return future
 
-    def fail(self, reason: str) -> None:
-        """The peer will not come back: every open call fails with this reason."""
-        if self._failure is None:
-            self._failure = reason
+    def fail(self, reason: str, *, for_good: bool = True) -> None:
+        """Every open call fails with this reason, and so does each new one.
+
+        Not ``for_good``: until the peer connects again.
+        """
+        if not self._over:
+            self._failure = self._failure or reason
+            self._over = for_good
         if self._connection is not None:
             self._connection.abort()
         calls, self._calls = self._calls, {}
@@ -155,7 +164,11 @@ class Caller:
 
     def _received(self, message: Message) -> None:
         if type(message) is Reply:
-            value = self._parts.join(message.n, message.value)
+            if message.ok:
+                value = self._parts.join(message.n, message.value)
+            else:
+                value = message.value
+                self._parts.discard(message.n)
             future = self._calls.pop(message.n, None)
             if future is None or future.done():
                 return
@@ -202,6 +215,7 @@ class Responder:
     def _start(self, call: Call) -> None:
         method = self._methods.get(call.method)
         if method is None:
+            self._parts.discard(call.n)
             self._answer(call.n, False, f"there is no method {call.method!r}")
             return
         args = self._parts.join(call.n, call.args)

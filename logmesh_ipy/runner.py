@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from os import environ
 from typing import Any, Callable, Dict, Optional, Sequence, Union
 
+from .redaction import WINDOW_BYTES
 from .redaction_rules import rules_for
 
 __all__ = ["CodeRunner", "StdioFlusher"]
@@ -234,28 +235,34 @@ class CodeRunner:
             while told.stack and told.stack[-1].filename == __file__:
                 told.stack.pop()  # the handler that raised the interrupt
             text = self._redacted("".join(told.format()))
-            message = self._redacted(str(error))
+            message = self._beginning(str(error))
         except Exception as second:  # noqa: BLE001 (the user's __str__ raised)
             message = f"its text cannot be made: {type(second).__name__}"
             text = f"{kind}: {message}\n"
         return {
             "ok": False,
             "kind": _plain(kind),
-            "message": _plain(message[:_MAX_REPR]),
+            "message": _plain(message),
             "blob": text.encode(errors="backslashreplace"),
         }
 
     def _as_text(self, value: Any) -> bytes:
         """What a cell shows of its value: nothing for None, and not too much."""
-        text = "" if value is None else self._redacted(repr(value))
-        if len(text) > _MAX_REPR:
-            text = text[:_MAX_REPR] + f"... ({len(text):,} characters)"
+        whole = "" if value is None else repr(value)
+        text = self._beginning(whole)
+        if len(whole) > _MAX_REPR:
+            text += f"... ({len(whole):,} characters)"
         return text.encode(errors="backslashreplace")
 
-    def _redacted(self, text: str) -> str:
+    def _beginning(self, text: str) -> str:
+        """The first characters, redacted: of a long text no more is searched than they need."""
+        looked_at = text[: _MAX_REPR + WINDOW_BYTES]
+        return self._redacted(looked_at, goes_on=len(looked_at) < len(text))[:_MAX_REPR]
+
+    def _redacted(self, text: str, *, goes_on: bool = False) -> str:
         start = self._environ_at_start
         rules = rules_for(self._patterns, *([] if start is None else [start, _environment()]))
-        return rules.redact_text(text) if rules else text
+        return rules.redact_text(text, goes_on=goes_on) if rules else text
 
 
 def _environment() -> Dict[str, str]:

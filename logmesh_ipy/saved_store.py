@@ -110,7 +110,7 @@ class SavedStore:
         return [
             Chunk(
                 line.info, line.target, line.cell, number, line.first_line, 1, line.wall, 0.0,
-                line.text + b"\n", (LineMark(0, LineFlag.PARTIAL, len(line.text)),),
+                line.text + b"\n", (LineMark(0, line.flags | LineFlag.PARTIAL, line.true_bytes),),
             )
             for number, line in enumerate(self._reader.open_lines, row)
         ]  # fmt: skip

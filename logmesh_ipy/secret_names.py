@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import itertools
 import json
 import re
 from typing import Callable, Iterator, Mapping, Set
@@ -31,25 +32,33 @@ _SECRET_WORDS = frozenset(("CREDENTIAL", "CREDENTIALS"))
 _SECRET_ENDINGS = (
     "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "PASSCODE", "APIKEY", "JWT",
 )  # fmt: skip
-_LAST_WORDS = frozenset(("AUTH", "PASS", "PAT", "PWD"))
+_PLURAL_ENDINGS = tuple(f"{ending}S" for ending in _SECRET_ENDINGS)
+_SHORT_WORDS = frozenset(("PASS", "PAT", "PWD"))
 """Of a secret when a word comes before: PWD is a directory, DB_PWD is none."""
 _KEYS = frozenset((
-    "ACCESS", "ACCOUNT", "API", "APP", "AUTH", "CLIENT", "DEPLOY", "ENCRYPTION", "HMAC",
-    "LICENSE", "MASTER", "PRIVATE", "SECRET", "SERVICE", "SESSION", "SIGNING", "SSH", "STORAGE",
-    "SUBSCRIPTION", "WEBHOOK",
+    "ACCESS", "ACCOUNT", "ANTHROPIC", "API", "APP", "AUTH", "AWS", "AZURE", "CLIENT", "COHERE",
+    "COMET", "DATADOG", "DD", "DEPLOY", "ENCRYPTION", "GEMINI", "GROQ", "HF", "HMAC",
+    "HUGGINGFACE", "KAGGLE", "LANGCHAIN", "LANGSMITH", "LICENSE", "MASTER", "MISTRAL", "NEPTUNE",
+    "OPENAI", "PINECONE", "PRIVATE", "REPLICATE", "SECRET", "SENDGRID", "SERVICE", "SESSION",
+    "SIGNING", "SSH", "STORAGE", "STRIPE", "SUBSCRIPTION", "WANDB", "WEBHOOK",
 ))  # fmt: skip
 """KEY is a secret behind one of these: a PUBLIC_KEY, GPG_KEY or PRIMARY_KEY is none."""
+_PAIRS = frozenset({("CONNECTION", "STRING")}.union(
+    (word, key) for word in _KEYS for key in ("KEY", "KEYS")
+))  # fmt: skip
 _LEADS_TO_ONE = frozenset((
-    "ALGORITHM", "ALGO", "AUDIENCE", "BACKEND", "COUNT", "DIR", "DIRECTORY", "DISABLED",
-    "ENABLED", "ENDPOINT", "EXPIRY", "FILE", "FILENAME", "FORMAT", "HELPER", "HOST", "ID",
-    "ISSUER", "LENGTH", "LIMIT", "MODE", "NAME", "PATH", "PORT", "PROVIDER", "REGION", "SCOPE",
-    "SCOPES", "SERVICE", "SIZE", "SOCK", "STORE", "TIMEOUT", "TTL", "TYPE", "URI", "URL",
-    "USER", "USERNAME", "VERSION",
+    "ALGO", "ALGORITHM", "AUDIENCE", "BACKEND", "COUNT", "DIR", "DIRECTORY", "DISABLED",
+    "ENABLED", "ENDPOINT", "EXPIRY", "FILE", "FILENAME", "FINGERPRINT", "FORMAT", "HEADER",
+    "HELPER", "HOST", "ID", "ISSUER", "LENGTH", "LIMIT", "MODE", "NAME", "PAIR", "PATH", "PORT",
+    "PREFIX", "PROVIDER", "PUB", "PUBLIC", "REGION", "ROTATION", "SCOPE", "SCOPES", "SERVICE",
+    "SIZE", "SOCK", "STORE", "TIMEOUT", "TTL", "TYPE", "URI", "URL", "USER", "USERNAME",
+    "VERSION",
 ))  # fmt: skip
 _NAMES_OF_PEOPLE_AND_PLACES = frozenset((
     "HOME", "HOSTNAME", "HOST", "LOGNAME", "NAME", "OLDPWD", "PWD", "SHELL", "TERM", "USER",
     "USERNAME",
 ))  # fmt: skip
+_ORDINAL = re.compile(r"V?[0-9]*\Z")
 _NUMBER = re.compile(r"[-+]?[0-9][0-9_,.]*([eE][-+]?[0-9]+)?\Z")
 _PLAIN_WORD = re.compile(r"[a-z]{1,11}\Z")
 _FEW_CHARACTERS = 4
@@ -59,15 +68,15 @@ _FEW_CHARACTERS = 4
 def looks_secret(name: str) -> bool:
     """Whether a variable of that name is taken for a secret."""
     words = name.upper().strip("_").split("_")
-    while len(words) > 1 and (words[-1].isdigit() or not words[-1]):
-        words.pop()  # API_KEY_2
+    while len(words) > 1 and _ORDINAL.match(words[-1]):
+        words.pop()  # API_KEY_2, API_KEY_V2
     last = words[-1]
     if last in _LEADS_TO_ONE:
         return False
-    if len(words) > 1 and (last in _LAST_WORDS or (last == "KEY" and words[-2] in _KEYS)):
-        return True
-    if "SECRET" in words and "KEY" in words:  # SECRET_KEY_BASE
-        return True
+    if len(words) > 1 and (last == "AUTH" or not _SHORT_WORDS.isdisjoint(words[1:])):
+        return True  # DB_PASS, DB_PASS_PROD
+    if last.endswith(_PLURAL_ENDINGS) or not _PAIRS.isdisjoint(itertools.pairwise(words)):
+        return True  # HF_TOKENS, ENCRYPTION_KEY_BASE64
     return any(word in _SECRET_WORDS or word.endswith(_SECRET_ENDINGS) for word in words)
 
 

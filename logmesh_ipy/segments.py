@@ -23,6 +23,7 @@ from dataclasses import astuple, dataclass, field, fields
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .chunks import Chunk, ChunkHead, ChunkPacker, ChunkRun
+from .lines import LineFlag
 from .model import Gap, OutputTarget, ProcInfo, StreamTotals
 
 __all__ = [
@@ -84,14 +85,19 @@ class SegmentHead(NamedTuple):
 
 
 class OpenText(NamedTuple):
-    """The unfinished line of a stream, as far as it had come."""
+    """The unfinished line of a stream, as far as it had come: what would be its row.
+
+    ``true_bytes``: how long it was, of which ``text`` may be a part.
+    """
 
     info: ProcInfo
     target: OutputTarget
     cell: int
     first_line: int
     wall: float
+    true_bytes: int
     text: bytes
+    flags: LineFlag
 
 
 @dataclass(slots=True)
@@ -123,7 +129,7 @@ class Notes:
             told["totals"] = list(astuple(self.totals))
         if self.open_lines is not None:
             told["open"] = [
-                (_values(line.info), *line[1:-1], line.text.decode("latin-1"))
+                (_values(line.info), *line[1:-2], line.text.decode("latin-1"), int(line.flags))
                 for line in self.open_lines
             ]
         return json.dumps(told, separators=(",", ":")).encode() if told else b""
@@ -158,9 +164,11 @@ def _gap(values: Dict[str, Any]) -> Gap:
 
 
 def _open_text(values: Sequence[Any]) -> OpenText:
-    info, target, cell, first_line, wall, text = values
-    source, stream = ProcInfo(**info), OutputTarget(target)
-    return OpenText(source, stream, cell, first_line, wall, text.encode("latin-1"))
+    info, target, cell, first_line, wall, true_bytes, text, flags = values
+    return OpenText(
+        ProcInfo(**info), OutputTarget(target), cell, first_line, wall, true_bytes,
+        text.encode("latin-1"), LineFlag(flags),
+    )  # fmt: skip
 
 
 def pack_segment(

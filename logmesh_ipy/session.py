@@ -41,6 +41,7 @@ from .views.base import View, plural
 from .views.default import terminal_view
 from .views.driver import ViewDriver
 from .views.plain import PlainView, hanging_rows
+from .views.wrap import write_rows
 
 if TYPE_CHECKING:
     from .notebook_panel import NotebookPanel
@@ -173,13 +174,17 @@ class NotebookSession:
         """Wait for a mesh whose stop was interrupted, or could not be awaited."""
         if self._ending is None:
             return
-        ending = self._ending.stop()
         try:
+            ending = self._ending.stop()
             await ending if loop is not None else ending.get()
         except LoopBlockedError:
             raise MeshStateError(
                 "the mesh before goes on ending; start again in a moment"
             ) from None
+        except Exception:
+            NotebookSession._ending = None  # told once: the next start may succeed
+            raise
+        NotebookSession._ending = None
 
     def _show_lines_of(self, instance: Instance, first_row: int, kind: str) -> None:
         """From here on the cells show what the procs print."""
@@ -285,7 +290,7 @@ class NotebookSession:
         """Display the whole mesh; ``text`` is what a saved notebook keeps of it."""
         panel = self._panel or self._past_panel
         if panel is None:
-            sys.stdout.write(text)
+            write_rows(sys.stdout, text)
             return
         rows = map(html.escape, text.rstrip("\n").split("\n"))
         markup = hanging_rows(rows, panel.snapshot_class(None))

@@ -35,6 +35,7 @@ _PRIVATE_DIRECTORY = 0o700
 _PRIVATE_SOCKET = 0o600
 _PROBE_SEC = 1.0
 _PEERCRED = struct.Struct("3i")  # pid, uid, gid
+_NOBODY = -1
 
 
 def private_directory(path: str) -> None:
@@ -108,9 +109,16 @@ def unlink_socket(path: str) -> None:
 
 
 def peer_user(sock: socket.socket) -> Optional[int]:
-    """The user id at the other end of a Unix socket; None where the system cannot tell."""
+    """The user id at the other end of a Unix socket; None for any other socket.
+
+    Raises TransportError where there is no other end: the server's backlog was full.
+    """
     credentials = _credentials(sock)
-    return None if credentials is None else credentials[1]
+    if credentials is None:
+        return None
+    if credentials[1] == _NOBODY:
+        raise TransportError(errno.EAGAIN, "the server takes no more connections for now")
+    return credentials[1]
 
 
 def peer_name(sock: socket.socket) -> str:

@@ -398,7 +398,7 @@ class LogStore:
         return [
             OpenText(
                 stream.info, stream.target, self._cell_of(stream.info), stream.lines, stream.wall,
-                stream.splitter.open_line[0],
+                stream.splitter.open_bytes, *stream.splitter.open_line,
             )
             for stream in self._streams.values()
             if stream.splitter.open_bytes
@@ -416,7 +416,7 @@ class LogStore:
         elif grown:
             self._writer.grown(hurry=full)
             if self._blocks.in_memory > self._blocks.memory_bytes + _BACKLOG_BYTES:
-                self._writer.write_all()  # as fast as the disk is, and no faster
+                self._writer.keep_up()  # as fast as the disk is, and no faster
 
     def _tell(self) -> None:
         self._write()

@@ -142,8 +142,6 @@ class StoreFile:
         if opened is None:
             opened = self._make()
             self._use(opened)
-        if self._closed:
-            opened.close()  # meanwhile, perhaps
         size = sum(map(len, parts))
         opened.write(parts, self.size)
         place = (self.size, size)
@@ -176,6 +174,16 @@ class StoreFile:
         if self._opened is not None:
             self._opened.close()
 
+    def without_name(self) -> StoreFile:
+        """Another that has all that is here, takes what comes, and is in its place from now on."""
+        file = StoreFile()
+        file.size, file._closed = self.size, self._closed
+        if self._opened is not None:
+            self._opened.name = ""
+            self._forgotten.detach()
+            file._use(self._opened)
+        return file
+
     def _make(self) -> _Opened:
         fd, path = tempfile.mkstemp(prefix="store-", dir=self.directory)
         os.unlink(path)
@@ -187,9 +195,11 @@ class StoreFile:
         self.name = opened.name
         _all_opened.add(opened)
         # Whoever forgets the store has its file removed, as has the end of the process.
-        weakref.finalize(self, opened.close)
+        self._forgotten = weakref.finalize(self, opened.close)
         if before is not None:
             before.close()
+        if self._closed:
+            opened.close()  # meanwhile: perhaps it was that which took the name of one away
 
 
 class SessionFile(StoreFile):
@@ -222,8 +232,6 @@ class SessionFile(StoreFile):
             raise
         self._use(made)
         self.renewals += 1
-        if self._closed:
-            made.close()  # meanwhile: it was this process that took the name away
 
     def _make(self) -> _Opened:
         """Raises DirectoryRefusedError, or OSError."""
@@ -239,8 +247,13 @@ class SessionFile(StoreFile):
                     fd = os.open(name, _FLAGS, 0o600, dir_fd=directory_fd)
                 except FileExistsError:
                     continue
-                os.fchmod(fd, 0o600)  # whatever the umask is
-                fcntl.flock(fd, fcntl.LOCK_EX)  # who looks whether it is held does so for a moment
+                try:
+                    os.fchmod(fd, 0o600)  # whatever the umask is
+                    fcntl.flock(fd, fcntl.LOCK_EX)  # who looks whether it is held is soon done
+                except BaseException:
+                    os.close(fd)
+                    os.unlink(name, dir_fd=directory_fd)
+                    raise
                 return _Opened(fd, self.directory, name)
         finally:
             os.close(directory_fd)

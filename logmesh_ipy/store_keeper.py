@@ -35,7 +35,10 @@ class StoreKeeper:
         self._tick()
 
     async def saved(self) -> None:
-        """All lines there are now, and the ledger, are in the file; or the disk takes them not."""
+        """Wait until all lines there are now, and the ledger, are in the file.
+
+        Or the disk has refused them, or ``_SAVE_SEC`` have passed; at once where no lines are kept.
+        """
         self._note()
         done = asyncio.Event()
 

@@ -76,7 +76,7 @@ def open_directory(path: str, *, make: bool = False) -> int:
 
 
 def remove(directory: str, name: str, fd: int) -> None:
-    """Unlink the name if it still means the open file, and the directory if it is empty then.
+    """Unlink the name if it still means the open file; the usual directory goes when it is empty.
 
     Raises OSError, DirectoryRefusedError.
     """
@@ -87,5 +87,6 @@ def remove(directory: str, name: str, fd: int) -> None:
             os.unlink(name, dir_fd=directory_fd)
     finally:
         os.close(directory_fd)
-        with contextlib.suppress(OSError):
-            os.rmdir(directory)
+        if directory == store_directory():  # another one is the user's
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)

@@ -4,7 +4,8 @@ With a file that outlives a crash, lines are written when a block of them is ful
 (:meth:`StoreWriter.save`) and else half a second after the first of them, in a thread, so neither
 the stream nor a cell waits for the disk. Without one, only what does not fit memory is written,
 where it arrives. A disk that refuses costs memory and no line; it is asked again once a second. A
-directory that cannot be trusted is not asked again: a file without a name takes its place.
+directory that cannot be trusted is not asked again: a file without a name takes its place. Where
+that thread writes, a disk that hangs stops it and no stream.
 
 The store gives what is to be written in order, in portions, and hears where they lie.
 """
@@ -29,6 +30,7 @@ __all__ = ["Portion", "PortionSource", "StoreWriter"]
 
 _GATHER_SEC = 0.5
 _RETRY_SEC = 1.0
+_KEEP_UP_SEC = 0.25
 
 
 @dataclass(slots=True)
@@ -77,6 +79,8 @@ class StoreWriter:
         self._thread: Optional[threading.Thread] = None
         self._some = threading.Event()
         self._hurry = threading.Event()
+        self._progress = threading.Event()
+        self._hangs = False
         self._waiting: List[Callable[[], None]] = []
         self._session = _session(clock.wall())
         self._told = Notes()
@@ -90,7 +94,7 @@ class StoreWriter:
         """Whether lines are written before memory is short of room."""
         return self.file.named
 
-    # --- when (any thread; none waits for the disk) -------------------------------------------
+    # --- when (any thread; none waits for the disk but in keep_up) ----------------------------
 
     def grown(self, *, hurry: bool = False) -> None:
         """There is something to write ahead; ``hurry``: at once."""
@@ -104,6 +108,14 @@ class StoreWriter:
                     self._thread.start()
         if hurry:
             self._hurry.set()
+
+    def keep_up(self) -> None:
+        """More comes than is written: wait for the thread's next segment, as long as some come."""
+        if self.trouble or self._hangs:
+            return
+        self._progress.clear()
+        self.grown(hurry=True)
+        self._hangs = not self._progress.wait(_KEEP_UP_SEC)
 
     def suspect(self) -> None:
         """The file could not be read: see what is left of it."""
@@ -177,10 +189,19 @@ class StoreWriter:
         with self._writing:
             try:
                 while self._write_some(opened=opened):
-                    self.trouble = ""
+                    self._progressed("")
+                self._progressed("")
             except OSError as error:
-                self.trouble = error.strerror or str(error)
-                self._retry_at = self._clock.monotonic() + (_RETRY_SEC if self.ahead else 0.0)
+                self._progressed(error.strerror or str(error))
+            except Exception as error:  # noqa: BLE001 (told; what cannot be written stays in memory)
+                self._progressed(f"{type(error).__name__}: {error}")
+
+    def _progressed(self, trouble: str) -> None:
+        self.trouble = trouble
+        if trouble:
+            self._retry_at = self._clock.monotonic() + (_RETRY_SEC if self.ahead else 0.0)
+        self._hangs = False
+        self._progress.set()
 
     def _write_some(self, *, opened: bool) -> bool:
         """One segment; False when there is nothing to write. Raises OSError."""
@@ -203,7 +224,7 @@ class StoreWriter:
             return True
         except DirectoryRefusedError as error:
             self.refused = str(error)
-            self.file = StoreFile()
+            self.file = self.file.without_name()
             return True
         self._told_sources += len(notes.sources)
         self._told_gaps += len(notes.gaps)

@@ -69,14 +69,12 @@ class StreamFwder:
         recent: RecentLines,
         sinks: Tuple[Callable[[bytes], None], ...] = (),
         redactor: Optional[Redactor] = None,
-        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.fd: Optional[int] = fd
         self.sender = sender
         self.recent = recent
         self.redactor = redactor
         self._sinks = sinks
-        self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._reading = False
         self._timer: Optional[asyncio.TimerHandle] = None
@@ -209,7 +207,6 @@ class StreamFwder:
         self._let_go()
         self.close()
         self.sender.end()
-        self._on_end()
 
     def _blocked(self) -> bool:
         queue = self.sender.queue

@@ -68,11 +68,6 @@ class Uplink:
         """Whether frames can be sent now."""
         return self._connection is not None and not self._connection.closed
 
-    @property
-    def unsent_bytes(self) -> int:
-        """Bytes that the socket has not taken yet."""
-        return 0 if self._connection is None else self._connection.unsent_bytes
-
     def start(self) -> None:
         """Begin to dial."""
         self._dial_soon(0.0)
@@ -91,6 +86,7 @@ class Uplink:
         self._closed = True
         if self._task is not None:
             self._task.cancel()
+            self._task = None
         if self._heartbeat is not None:
             self._heartbeat.stop()
         if self._connection is not None:
@@ -99,6 +95,9 @@ class Uplink:
     def frame_received(self, connection: Connection, kind: int, body: bytes) -> None:
         """Handler protocol. The first frame may come before ``dial`` has returned."""
         if connection is not self._connection:
+            if self._closed:
+                connection.abort()
+                return
             self._made(connection)
         if kind != PING_KIND:
             self._on_frame(kind, body)
@@ -135,8 +134,12 @@ class Uplink:
                 return
             except (OSError, ProtocolError):
                 connection = None
-            if self._task is not task or (connection and connection is self._connection):
-                return  # Its first frame has told that it is up; it may even be lost again.
+            if connection is not None and connection is self._connection:
+                return  # Its first frame has told that it is up.
+            if self._task is not task:  # Lost again, or closed as the handshake was just done.
+                if connection is not None:
+                    connection.abort()
+                return
             if connection is not None and not connection.closed:
                 self._made(connection)
                 return

@@ -304,12 +304,13 @@ _KINDS: Dict[int, Type[Any]] = {
 _KIND_OF = {cls: kind for kind, cls in _KINDS.items()}
 
 _HANDSHAKE_KINDS = range(32, 36)
-_UNSIGNED = range(1 << 64)
+_INTEGERS = range(1 << 63)  # so that what counts them on has room, and tables of i64 take them
+_PIDS = range(1 << 32)
 
 
 _CHECKS: Dict[str, Callable[[Any], bool]] = {
-    "int": lambda value: type(value) is int and value in _UNSIGNED,
-    "Optional[int]": lambda value: value is None or (type(value) is int and value in _UNSIGNED),
+    "int": lambda value: type(value) is int and value in _INTEGERS,
+    "Optional[int]": lambda value: value is None or (type(value) is int and value in _INTEGERS),
     "bool": lambda value: type(value) is bool,
     "str": lambda value: type(value) is str,
     "bytes": lambda value: type(value) is bytes,
@@ -411,7 +412,7 @@ def decode(kind: int, body: bytes) -> Message:
     if type(values) is not list or len(values) != len(expected):
         raise ProtocolError(f"a {cls.__name__} has {len(expected)} fields")
     for value, (name, type_name, check) in zip(values, expected, strict=True):
-        if not check(value):
+        if not check(value) or (name == "pid" and value not in _PIDS):
             raise ProtocolError(f"{cls.__name__}.{name} must be {type_name}")
     names = (name for name, _, _ in expected)
     message: Message = cls(**dict(zip(names, values, strict=True)))
@@ -431,6 +432,8 @@ def _decode_log(body: bytes) -> LogMessage.Log:
     (proc, epoch, generation, target, flags, seq, offset, size, lines, wall, mono, pid, host) = (
         _LOG.unpack_from(body)
     )
+    if seq not in _INTEGERS or offset not in _INTEGERS:
+        raise ProtocolError("a Log whose numbers are impossible")
     start = _LOG.size + host
     if len(body) < start or target not in (1, 2) or flags > 3:
         raise ProtocolError("a Log with a malformed header")

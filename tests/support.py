@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Callable, List, TypeVar
 
-from logmesh_ipy.procs import SESSION_VARIABLE
+from logmesh_ipy.procs import SESSION_VARIABLE, is_running
 
 __all__ = ["mesh_directories", "session_processes", "wait_until"]
 
@@ -31,21 +31,21 @@ def wait_until(predicate: Callable[[], T], timeout: float = 20.0, what: object =
 def mesh_directories(directory: str) -> List[str]:
     """What meshes have put into their temporary directory and not taken away.
 
-    The lines that a kernel's crash leaves are meant to stay: a directory that has nothing but
-    those of processes that have ended is left out. That an orderly end leaves none is tested by
-    itself.
+    Lines that are meant to stay are left out: those of a kernel that has crashed, and of another
+    living process the last session's. That an orderly end leaves none is tested by itself.
     """
     names = [name for name in os.listdir(directory) if name.startswith(("logmesh-", "store-"))]
-    return [name for name in names if not _left_by_crashes(os.path.join(directory, name))]
+    return [name for name in names if not _is_meant_to_stay(os.path.join(directory, name))]
 
 
-def _left_by_crashes(path: str) -> bool:
+def _is_meant_to_stay(path: str) -> bool:
     names: List[str] = []
     with contextlib.suppress(FileNotFoundError):
         names = os.listdir(path) if os.path.basename(path).startswith("logmesh-stores-") else []
     pids = [int(name.split("-")[2]) for name in names if name.endswith(".logmesh")]
-    gone = [pid for pid in pids if pid != os.getpid() and not os.path.exists(f"/proc/{pid}")]
-    return bool(names) and len(gone) == len(names)
+    living = [pid for pid in pids if is_running(pid)]
+    as_meant = os.getpid() not in living and len(set(living)) == len(living)
+    return bool(names) and len(pids) == len(names) and as_meant
 
 
 def session_processes(directory: str) -> List[int]:

@@ -25,24 +25,26 @@ class _LocalHost:
         self._process = process
         self._words = words
         self._session = session
+        self._said = ""
 
     def is_running(self) -> bool:
         return self._process.poll() is None
 
     def last_words(self) -> str:
         if self._words.closed:
-            return ""
+            return self._said
         fd = self._words.fileno()
         start = max(0, os.fstat(fd).st_size - _MAX_WORDS)
         data = os.pread(fd, _MAX_WORDS, start)
         if start:  # Of a line that is cut, nobody could say whether there is a secret in it.
-            data = data[data.find(b"\n") + 1 :]
+            data = data.partition(b"\n")[2]
         return data.decode(errors="replace").strip()
 
     def clean_up(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        self._said = self.last_words()
         self._words.close()
         sweep(self._session)
 

@@ -2,7 +2,8 @@
 
 A terminal that wraps a line by itself begins a row with whatever comes next: a proc could put
 there what looks like another rank's line, or like a receipt. So a long line is cut before that,
-and its other rows are indented. Used by the terminal's view; pure, but for asking for the size.
+and its other rows are indented. For all that is written to a terminal: the view's lines, and what
+a command answers.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from typing import List, Optional
+from typing import List, Optional, TextIO
 
-__all__ = ["terminal_columns", "wrapped"]
+__all__ = ["terminal_columns", "wrapped", "write_rows"]
 
 _INDENT = 4
 _TAB = 8
@@ -29,11 +30,20 @@ def terminal_columns(stream: object) -> Optional[int]:
         return None
 
 
+def write_rows(stream: TextIO, text: str) -> None:
+    """Write a text of several lines; to a terminal each as :func:`wrapped` gives it."""
+    columns = terminal_columns(stream) if stream.isatty() else None
+    if columns is not None:
+        text = "\n".join([wrapped(line, columns) for line in text.split("\n")])
+    stream.write(text)
+
+
 def wrapped(line: str, columns: int) -> str:
     """A line (printable characters, tabs and SGR sequences) as rows of at most ``columns`` cells.
 
-    The rows behind the first are indented; colours are switched off for the indentation. No
-    character is taken for narrower than a terminal may show it.
+    The rows behind the first are indented; colours are switched off for the indentation. Characters
+    of ambiguous width, such as those that boxes are drawn with, take one cell, as in every terminal
+    that is not set to show them wide.
     """
     if _fits(line, columns):
         return line
@@ -84,7 +94,7 @@ def _fits(line: str, columns: int) -> bool:
 
 
 def _cells(character: str) -> int:
-    """How many columns a character takes at most."""
+    """How many columns a character takes; of two that emoji and the like may take, the more."""
     if "\U0001f000" <= character <= "\U0001fbff":
         return 2
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1

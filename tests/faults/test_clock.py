@@ -235,8 +235,8 @@ ASKED = {
     ("local_log_sender.py", "self._clock.wall"): "the time of a line",
     ("runtime_directory.py", "time.time"): "how old a directory is",
     ("status.py", "time.time"): "shown",
-    ("store_file.py", "time.time"): "kept in a file",
-    ("store_writer.py", "clock.wall"): "a file's name",
+    ("store_file.py", "time.time"): "a file's name",
+    ("store_writer.py", "clock.wall"): "kept in a file",
     ("store_writer.py", "self._clock.wall"): "kept in a file",
     ("views/panel.py", "self._clock.wall"): "what ages are counted from",
 }

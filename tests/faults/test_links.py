@@ -6,7 +6,11 @@ A :class:`Proxy` stands where the client's socket was: what dials after that goe
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import random
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -15,15 +19,19 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
-from logmesh_ipy import ProcMesh
-from logmesh_ipy.channel import Connection, serve
+from logmesh_ipy import MeshError, ProcMesh, heartbeat, host, instance, remote_proc
+from logmesh_ipy.bootstrap import BootstrapProcManager
+from logmesh_ipy.channel import Connection, dial, serve
+from logmesh_ipy.config import HostOptions
+from logmesh_ipy.errors import TransportError
+from logmesh_ipy.gate import DialGate
 from logmesh_ipy.handshake import Role
 from logmesh_ipy.lines import LineFlag
 from logmesh_ipy.model import OutputTarget
 from logmesh_ipy.rpc import PART_BYTES, Caller, Responder
 from logmesh_ipy.uplink import Uplink
 from tests.faults.conftest import WHOLE, Trial, rounds
-from tests.faults.nemesis import Proxy, cut_sockets
+from tests.faults.nemesis import Proxy, cut_sockets, freeze, thaw
 from tests.faults.oracle import Ledger
 from tests.integration.conftest import MeshMaker, run_async, until
 from tests.support import wait_until
@@ -481,3 +489,139 @@ def test_gaps_tell_to_the_byte_what_is_absent(
     totals = record.ledgers[OutputTarget.STDOUT].totals
     assert told == (totals.gap_lines, totals.gap_bytes)
     assert totals.written_bytes == written == totals.stored_bytes + totals.gap_bytes
+
+
+# --- what dials, and who stands still -------------------------------------------------------------
+
+
+def test_a_server_that_takes_no_more_connections_for_a_while_is_dialled_again(
+    nothing_is_left: str,
+) -> None:
+    """The system says nothing of a full backlog but that there is nobody at the other end."""
+
+    async def main() -> None:
+        path = f"{nothing_is_left}/s.sock"
+        waiting: List[socket.socket] = []
+        ends: List[str] = []
+        handler = Caller()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen(1)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    waiting.append(socket.socket(socket.AF_UNIX))
+                    waiting[-1].setblocking(False)
+                    waiting[-1].connect(path)
+            with pytest.raises(TransportError, match="takes no more connections"):
+                await dial(f"unix:{path}", handler, TOKEN)
+            uplink = Uplink(
+                f"unix:{path}", TOKEN, Role.RUN, "0",
+                on_frame=lambda kind, body: None,
+                on_up=lambda: ends.append("up"),
+                on_down=lambda error: ends.append(f"down: {error}"),
+            )  # fmt: skip
+            uplink.start()
+            await asyncio.sleep(0.2)  # it has dialled and was not heard
+        for one in waiting:
+            one.close()
+        server = await serve(f"unix:{path}", handler.connected, TOKEN)
+        await until(lambda: ends == ["up"], 10, "it is up")
+        uplink.close()
+        server.close()
+
+    run_async(main)
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_an_uplink_that_is_closed_as_its_handshake_is_done_stays_closed(
+    nothing_is_left: str, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``turns`` of the loop after the proof: some lie before the dial has returned."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ups: List[bool] = []
+        closed = asyncio.Event()
+        frame_received = DialGate.frame_received
+
+        def close_after(left: int) -> None:
+            if left:
+                loop.call_soon(close_after, left - 1)
+            else:
+                uplink.close()
+                closed.set()
+
+        def received(gate: DialGate, connection: Connection, kind: int, body: bytes) -> None:
+            frame_received(gate, connection, kind, body)
+            if gate.done.done():
+                close_after(turns)
+
+        monkeypatch.setattr(DialGate, "frame_received", received)
+        handler = Caller()
+        server = await serve(f"unix:{nothing_is_left}/s.sock", handler.connected, TOKEN)
+        uplink = Uplink(
+            server.address, TOKEN, Role.RUN, "0",
+            on_frame=lambda kind, body: None,
+            on_up=lambda: ups.append(closed.is_set()),
+            on_down=lambda error: None,
+        )  # fmt: skip
+        uplink.start()
+        await closed.wait()
+        await until(lambda: not server.connections, 5, "nothing is left of it")
+        assert True not in ups
+        assert not uplink.is_up
+        server.close()
+
+    run_async(main)
+
+
+def test_who_stands_still_on_this_machine_is_never_given_up(
+    start: MeshMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than all patience, which is short here, and with its connections broken meanwhile."""
+    monkeypatch.setattr(heartbeat, "BEAT_SEC", 0.1)
+    monkeypatch.setattr(instance, "ACCEPTED_PATIENCE_SEC", 0.3)
+    monkeypatch.setattr(host, "RECONNECT_SEC", 0.5)
+    monkeypatch.setattr(remote_proc, "RECONNECT_SEC", 0.5)
+    mesh = start(1)
+    pids = [bootstrap_of(mesh), mesh.procs[0].pid]
+    mesh.run("kept = 7").get(10)
+    for cuts in (False, True):
+        run = mesh.run("import time\ntime.sleep(1)\nkept")
+        for pid in pids:
+            freeze(pid)
+        try:
+            if cuts:
+                cut_all(mesh)
+            time.sleep(1.5)
+            assert not mesh.lost
+        finally:
+            for pid in pids:
+                thaw(pid)
+        if cuts:
+            with pytest.raises(MeshError, match="not connected any more"):
+                run.get(20)
+        else:
+            assert run.get(20) == {0: 7}
+        wait_until(lambda: mesh.procs[0].caller.up, 20, "it has come back")
+        assert mesh.run("kept").get(20) == {0: 7}
+    assert mesh.flush(10).get(15)
+
+
+def test_a_host_gives_up_a_living_kernel_never_and_an_ended_one_at_once() -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+
+    async def main() -> None:
+        for parent, alone in ((os.getpid(), False), (ended.pid, True)):
+            config = {
+                "directory": "/d", "session_directory": "/d", "uplink": "unix:/d/c",
+                "token": TOKEN, "session": "s", "name": "h1", "patience_sec": None,
+                "parent": parent, "options": HostOptions().to_map(),
+            }  # fmt: skip
+            host = BootstrapProcManager(config)
+            assert not host._is_alone(1e9), "it has not begun to dial"
+            host._disconnected(None)
+            assert host._is_alone(1e9) == alone
+
+    run_async(main)

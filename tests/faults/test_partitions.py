@@ -83,7 +83,8 @@ def test_a_silent_client_is_named_late_and_all_arrives_after(
     lines = 500 * (seconds + 2)
     sources = trial.write_in_procs(mesh, lines=lines, rate=500, streams="12")
     mesh.run("count = 0").get(10)
-    cut_all(mesh)
+    cuts = cut_all(mesh)
+    wait_until(lambda: proxy.connections >= cuts, 20, "all have dialled again")
     assert mesh.flush(10).get(15)
     connections = proxy.connections
     run = begin_to_count(mesh, trial, seconds / 2)

@@ -124,7 +124,7 @@ def crashed(directory: Path, *, cells: int = 3) -> Iterator[Tuple[Path, List[Row
 def check_prefix(found: List[Row], rows: List[Row], opened: List[bytes]) -> int:
     """How many of the rows were found; what is open may stand behind them."""
     whole = len(found)
-    if found and found[-1].flags == LineFlag.PARTIAL and found[-1] not in rows:
+    if found and LineFlag.PARTIAL in found[-1].flags and found[-1] not in rows:
         whole -= 1
         assert found[-1].text in opened
     assert found[:whole] == rows[:whole]
@@ -406,6 +406,64 @@ def test_a_directory_that_cannot_be_trusted_is_refused_and_told(
     place.unlink() if harm in {"a link", "a file"} else place.rmdir()
 
 
+def test_a_directory_refused_when_the_file_was_removed_costs_no_line_that_was_in_it(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "stores"
+    store = LogStore(memory_bytes=6 << 20, session=SessionPlace(str(place)))
+    many = b"".join(b"%099d\n" % number for number in range(10_000))
+    for _ in range(20):
+        put(store, many)
+    save(store)
+    assert next(iter(store._blocks)).chunks is None
+    shutil.rmtree(place)
+    place.mkdir(mode=0o755)
+    put(store, b"and on\n")
+    save(store)
+    for _ in range(20):
+        put(store, many)
+    assert "open to others" in store.trouble
+    assert store.session_name == ""
+    want = many.split(b"\n")[:-1] * 20
+    wait_until(lambda: list(store._blocks)[-2].chunks is None or store._blocks.in_memory < 12 << 20)
+    assert [row.text for row in store.lines()] == [*want, b"and on", *want]
+    assert os.listdir(place) == []
+    fd = store._writer.file._opened.fd
+    store.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_a_disk_without_locks_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(37, os.strerror(37))
+
+    monkeypatch.setattr("logmesh_ipy.store_file.fcntl.flock", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    store = LogStore(session=SessionPlace(str(tmp_path / "stores")))
+    put(store, b"x\n")
+    save(store)
+    assert "No locks available" in store.trouble
+    assert os.listdir(tmp_path / "stores") == []
+    assert len(os.listdir("/proc/self/fd")) == before
+    store.close()
+
+
+def test_an_unfinished_line_is_told_as_it_was(tmp_path: Path) -> None:
+    store = LogStore(max_line_bytes=40, session=SessionPlace(str(tmp_path / "stores")))
+    put(store, b"begun")
+    store.begin_cell(1)
+    put(store, b"y" * 100)
+    save(store)
+    begun, went_on = reopen(store.session_name, str(tmp_path / "stores"))
+    assert (begun.text, begun.flags) == (b"begun", LineFlag.PARTIAL)
+    assert went_on.flags == LineFlag.PARTIAL | LineFlag.CONTINUED | LineFlag.TRUNCATED
+    assert (went_on.text, went_on.true_bytes) == (b"y" * 40, 100)
+    store.close()
+
+
 @pytest.mark.parametrize("umask", [0, 0o777])
 def test_files_and_directories_are_the_users_own_whatever_the_umask(
     tmp_path: Path, umask: int
@@ -421,7 +479,7 @@ def test_files_and_directories_are_the_users_own_whatever_the_umask(
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
     assert stat.S_IMODE((place / store.session_name).stat().st_mode) == 0o600
     store.close()
-    assert not place.exists()
+    assert list(place.iterdir()) == []  # the directory is the user's own
 
 
 def test_a_link_planted_under_the_files_name_is_not_followed(tmp_path: Path) -> None:
@@ -444,7 +502,7 @@ def test_a_link_planted_under_the_files_name_is_not_followed(tmp_path: Path) -> 
     assert [s.name + SUFFIX for s in saved_sessions(str(place))] == [store.session_name]
     path.unlink()
     store.close()
-    assert not place.exists()
+    assert list(place.iterdir()) == []
 
 
 def test_old_and_many_sessions_are_swept_the_newest_stay(tmp_path: Path) -> None:
@@ -460,16 +518,47 @@ def test_old_and_many_sessions_are_swept_the_newest_stay(tmp_path: Path) -> None
         assert left == [f"0000{number:02}" for number in range(9)]
         assert sweep(str(tmp_path), most_bytes=3 * path.stat().st_size) == 7
         assert sweep(str(tmp_path), most=0) == 3
-    assert not tmp_path.exists()
-    tmp_path.mkdir()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sessions_that_cannot_be_removed_stay_and_stop_no_start(
+    start: MeshMaker, disk: Disk
+) -> None:
+    place = Path(disk.path)
+    with crashed(place) as (path, _, _):
+        names = [path.name, f"20260101-000000-2-host{SUFFIX}", f"20260101-000000-3-host{SUFFIX}"]
+        for name in names[1:]:
+            shutil.copyfile(path, place / name)
+    disk.allow_writing(False)
+    assert sweep(str(place), most=0) == 0
+    mesh = disk_mesh(start, str(place), keep_sessions=1)
+    assert mesh.flush().get(30)
+    mesh.stop().get(30)
+    assert sorted(os.listdir(place)) == names
+    disk.allow_writing(True)
+    assert sweep(str(place), most=0) == len(names)
+
+
+def test_a_mesh_that_keeps_no_sessions_leaves_those_there_are_alone(
+    start: MeshMaker, nothing_is_left: str
+) -> None:
+    place = Path(nothing_is_left, "stores")
+    place.mkdir(mode=0o700)
+    with crashed(place) as (path, _, _):
+        pass
+    mesh = disk_mesh(start, str(place), keep_sessions=0)
+    assert mesh.flush().get(30)
+    mesh.stop().get(30)
+    assert os.listdir(place) == [path.name]
+    shutil.rmtree(place)
 
 
 # --- a disk in trouble ------------------------------------------------------------------------
 
 
-def disk_mesh(start: MeshMaker, directory: str, procs: int = 1) -> ProcMesh:
-    options = MeshOptions(store_directory=directory)
-    mesh = this_host().spawn_procs(procs, options=options, commands_only=True).get(30)
+def disk_mesh(start: MeshMaker, directory: str, keep_sessions: int = 10) -> ProcMesh:
+    options = MeshOptions(store_directory=directory, keep_sessions=keep_sessions)
+    mesh = this_host().spawn_procs(1, options=options, commands_only=True).get(30)
     start.meshes.append(mesh)
     return mesh
 

@@ -85,7 +85,7 @@ def nothing_is_left(
     yield directory
     last = instance_module._current.instance
     if last is not None and last.closed:
-        last.store.close()  # it can be read after the mesh has stopped, and its file is kept so long
+        last.store.close()  # it is kept so that it can be read after the mesh has stopped
 
     def leftovers() -> Dict[str, Any]:
         gc.collect()

@@ -708,6 +708,7 @@ def test_a_batch_that_the_store_cannot_take_is_a_gap_and_not_silence() -> None:
             parent.write(b"kept\n")
             assert await world.client.flush()
             assert world.client.sink.of() == b"kept\n"
+            assert world.client.sink.left_out == 1
             totals = world.client.actor.totals()
             assert (totals.written_lines, totals.stored_lines, totals.gap_lines) == (2, 1, 1)
             assert parent.connects == 1
@@ -782,6 +783,31 @@ def test_an_attach_of_an_older_generation_is_answered_by_fenced() -> None:
             uplink.send(replace(attach, generation=2))
             await until(lambda: Fenced(proc=0, generation=2) in answers)
             assert [type(m) for m in answers if type(m) in (Resume, Fenced)] == [Resume, Fenced]
+            uplink.close()
+
+    run_async(main)
+
+
+def test_who_attaches_for_a_proc_that_was_given_up_is_fenced() -> None:
+    async def main() -> None:
+        async with World() as world:
+            answers: List[Message] = []
+            up = asyncio.Event()
+            uplink = Uplink(
+                world.client.address,
+                TOKEN,
+                Role.FORWARDER,
+                "0",
+                on_frame=lambda kind, body: answers.append(decode(kind, body)),
+                on_up=up.set,
+                on_down=lambda error: None,
+            )
+            world.client.actor.host_lost([0], "gone")
+            uplink.start()
+            await up.wait()
+            uplink.send(Attach(proc=0, epoch=1, generation=3, pid=1, hostname="here"))
+            await until(lambda: Fenced(proc=0, generation=3) in answers)
+            assert not any(type(answer) is Resume for answer in answers)
             uplink.close()
 
     run_async(main)

@@ -183,17 +183,44 @@ def receive(link: ResumableLink, message: Message) -> None:
 
 
 def test_a_count_that_cannot_be_and_a_message_without_number_break_the_connection() -> None:
-    link = ResumableLink(lambda message: None)
-    link.connected(Wire())
-    for wrong in (
-        Received(count=1, sent=0),
-        Received(count=0, sent=1),
-        Event(name="e", args={}),
-    ):
-        with pytest.raises(ProtocolError):
-            receive(link, wrong)
-    receive(link, Ping(n=0))
-    receive(link, Received(count=0, sent=0))
+    async def main() -> None:
+        link = ResumableLink(lambda message: None)
+        link.connected(Wire())
+        for wrong in (
+            Received(count=1, sent=0),
+            Received(count=0, sent=1),
+            Event(name="e", args={}),
+        ):
+            with pytest.raises(ProtocolError):
+                receive(link, wrong)
+        receive(link, Ping(n=0))
+        receive(link, Received(count=0, sent=0))
+        link.disconnected()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_greeting_that_was_left_out_is_told_again(lost: int) -> None:
+    async def main() -> None:
+        ends = (End(), End())
+        wires = (Wire(), Wire())
+        for end, wire in zip(ends, wires, strict=True):
+            end.link.connected(wire)
+        wires[lost].frames.clear()
+        asks, answers = ends[1 - lost], ends[lost]
+        asks.send()
+        deadline = asyncio.get_running_loop().time() + 10
+        while not answers.taken and asyncio.get_running_loop().time() < deadline:
+            for end, wire in zip(ends, wires[::-1], strict=True):
+                while wire.frames:
+                    end.receive(wire.frames.popleft())
+            await asyncio.sleep(0.01)
+        assert answers.taken == [0]
+        for end in ends:
+            end.link.disconnected()
+
+    asyncio.run(main())
 
 
 def test_what_does_not_fit_a_frame_is_refused_and_leaves_no_hole() -> None:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import venv
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, Iterator, List
 
 import pytest
 
@@ -45,14 +45,15 @@ class Installation:
         (site,) = place.glob("lib/python*/site-packages")
         here = [path for path in sys.path if path.endswith("site-packages")]
         (site / "others.pth").write_text("\n".join(PACKAGES.format(path) for path in here))
+        self.temporary = Path(tempfile.mkdtemp(prefix="lmt-", dir="/tmp"))  # short, for sockets
         self.front_end = place / "share/jupyter/labextensions/logmesh-ipy"
         shutil.copytree(ROOT / "logmesh_ipy/labextension", self.front_end)
 
     def environ(self, **changes: str) -> Dict[str, str]:
         """Of what runs there: nothing of the user's, nor of the machine's, but what is given."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("LOGMESH_", "JUPYTER"))}
-        home = {"HOME": str(self.place), "PYTHONPATH": str(ROOT), "TMPDIR": "/tmp"}
-        return {**kept, **home, **changes}
+        home = {"HOME": str(self.place), "PYTHONPATH": str(ROOT)}
+        return {**kept, **home, "TMPDIR": str(self.temporary), **changes}
 
     def doctor(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """The command."""
@@ -63,9 +64,11 @@ class Installation:
 
 
 @pytest.fixture
-def installation(tmp_path: Path) -> Installation:
+def installation(tmp_path: Path) -> Iterator[Installation]:
     """A healthy one."""
-    return Installation(tmp_path / "env")
+    made = Installation(tmp_path / "env")
+    yield made
+    shutil.rmtree(made.temporary)
 
 
 def findings(text: str, state: str) -> List[str]:
@@ -83,10 +86,29 @@ def test_a_healthy_installation_is_all_ok(installation: Installation) -> None:
     for part in (
         f"logmesh-ipy: {__version__}", "ipykernel", "msgpack",
         f"{__version__} in {installation.place}",
-        "widget.js", "/tmp (", "enough for", "none set", "its line was here",
+        "widget.js", f"{installation.temporary} (", "enough for", "none set", "its line was here",
     ):  # fmt: skip
         assert part in text
     assert done.stdout.endswith("checks: all is well\n")
+    assert list(installation.temporary.iterdir()) == []
+
+
+def test_lines_of_a_kernel_that_crashed_are_told_and_left_alone(installation: Installation) -> None:
+    code = (
+        "import os\nfrom logmesh_ipy import this_host\n"
+        "mesh = this_host().spawn_procs(1).get(30)\n"
+        "mesh.run('print(1)').get(30), mesh.flush().get(30)\nos._exit(1)"
+    )
+    subprocess.run(
+        [installation.python, "-c", code], check=False, timeout=60, env=installation.environ()
+    )
+    [kept] = installation.temporary.glob("logmesh-stores-*/*")
+    for _ in range(2):
+        done = installation.doctor()
+        assert done.returncode == 0, done
+        (text,) = (text for text in findings(done.stdout, "ok") if text.startswith("sessions"))
+        assert f"1 crashed kernels are kept: {kept.stem}" in text
+        assert kept.stat().st_size
 
 
 def test_in_a_kernel_it_needs_no_mesh_disturbs_none_and_leaves_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import List
 
@@ -28,9 +29,13 @@ def mesh_threads(kernel: Kernel) -> List[str]:
 
 
 def open_files(kernel: Kernel) -> List[str]:
-    """What the kernel process holds open; without ZMQ's eventfds, collected now and then."""
+    """What the kernel process holds open; without ZMQ's eventfds, collected now and then.
+
+    A session's file has its name without the time.
+    """
     code = "'\\n'.join(os.path.realpath(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd'))"
     files = kernel.value(code.replace("os.", "__import__('os').")).split("\\n")
+    files = [re.sub(r"/[0-9]{8}-[0-9]{6}-", "/", name) for name in files]
     return sorted(f for f in files if "eventfd" not in f and "/proc/" not in f)
 
 
@@ -66,7 +71,7 @@ def test_within_two_seconds_nothing_is_left(kernels: KernelMaker, how: str, busy
     if how in ("stop", "unload"):
         assert mesh_threads(kernel) == []
         # The lines of a stopped mesh can still be read; many of them lie in a file.
-        held = [f for f in open_files(kernel) if how == "unload" or "/store-" not in f]
+        held = [f for f in open_files(kernel) if how == "unload" or "/logmesh-stores-" not in f]
         assert held == files
         assert kernel.run("1 + 1").displays == []
     if how == "restart":

@@ -80,6 +80,18 @@ def test_errors_of_every_kind_are_told_and_the_next_cell_works(
     assert len(shared.run("%%logmesh run\nprint('next')").lines) == 4
 
 
+def test_a_stop_that_failed_is_told_at_the_next_start_and_at_no_other(kernels: KernelMaker) -> None:
+    kernel = kernels("")
+    kernel.run(
+        "from logmesh_ipy.session import NotebookSession\n"
+        "def fail(*_): raise OSError('the stop has failed')\n"
+        "get_ipython().run_line_magic('logmesh', 'stop')\n"
+        "NotebookSession._ending.stop = fail"
+    )
+    assert "the stop has failed" in str(kernel.run("%logmesh start --procs 1").error)
+    assert "1 proc on" in kernel.run("%logmesh start --procs 1").stdout
+
+
 def test_a_proc_that_dies_is_named_and_its_last_words_are_shown(kernels: KernelMaker) -> None:
     kernel = kernels("", procs=3)
     cell = kernel.run(

@@ -491,5 +491,4 @@ def test_the_decoders_limits_hold_in_msgpacks_own_python(monkeypatch: pytest.Mon
         decode(good[4], good[5:])
     for body in BOMBS.values():
         for kind in (3, 6, 33, 49):
-            with contextlib.suppress(AssertionError):
-                assert refusals(kind, body) is not None
+            assert refusals(kind, body) is not None

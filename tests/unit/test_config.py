@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, Dict
 
 import pytest
@@ -19,6 +20,22 @@ from logmesh_ipy.config import (
 )
 from logmesh_ipy.errors import OptionError
 from logmesh_ipy.model import FlushReport, Gap, OutputTarget, fold_ranks
+
+
+def test_a_relative_directory_means_the_same_wherever_the_process_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    options = MeshOptions(store_directory="stores")
+    monkeypatch.chdir(tmp_path)
+    assert options.but(procs=2).store_directory == str(gone / "stores")
+    assert MeshOptions().store_directory == ""
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(OptionError, match=r"store_directory .* must be an absolute path"):
+        MeshOptions(store_directory="stores")
 
 
 @pytest.mark.parametrize(("value", "count"), [(1, 1), ("4", 4), (" 4 ", 4), (4096, 4096)])

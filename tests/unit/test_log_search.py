@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from logmesh_ipy import blocks as blocks_module
 from logmesh_ipy import log_columns, log_search
 from logmesh_ipy import logs as logs_module
-from logmesh_ipy import blocks as blocks_module
 from logmesh_ipy.levels import level_of
 from logmesh_ipy.log_columns import literal_regex, pa, pc
 from logmesh_ipy.log_filter import LogFilter, TextPattern

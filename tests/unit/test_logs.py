@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from logmesh_ipy import blocks as blocks_module
 from logmesh_ipy import levels, log_summary
 from logmesh_ipy import logs as logs_module
-from logmesh_ipy import blocks as blocks_module
 from logmesh_ipy.errors import MeshStateError, OptionError
 from logmesh_ipy.levels import level_of
 from logmesh_ipy.lines import LineFlag

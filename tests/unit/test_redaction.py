@@ -244,6 +244,23 @@ def test_a_pattern_that_takes_for_ever_hides_its_line_and_no_other() -> None:
     assert time.process_time() - began < 2
 
 
+@given(TEXTS, TEXTS, PATTERNS, SECRETS)
+def test_of_a_text_that_goes_on_only_what_is_certain_is_told(
+    text: bytes, rest: bytes, patterns: List[str], secrets: List[bytes]
+) -> None:
+    rules = Rules(patterns, secrets)
+    told = rules.redact(text, goes_on=True)
+    assert reference(text + rest + b"\n", patterns, secrets).startswith(told)
+
+
+@pytest.mark.parametrize("pattern", [(), ("key=[0-9]+",)])
+def test_of_a_text_that_goes_on_no_more_than_a_window_is_left_out(pattern: Tuple[str, ...]) -> None:
+    text = b"a line\n" * 10_000 + b"." * (100_000 - 16) + b"secret12 secret1"
+    told = Rules(pattern, [b"secret12"]).redact(text, goes_on=True)
+    assert len(text) - len(told) <= redaction.WINDOW_BYTES
+    assert text.startswith(told.removesuffix(b" ").removesuffix(MARK))
+
+
 def test_text_that_utf8_cannot_carry_is_escaped() -> None:
     assert Rules(["x+"]).redact_text("a\udcffxx\u00e9") == "a\\udcff[redacted]\u00e9"
 

@@ -14,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logmesh_ipy import blocks as blocks_module
+from logmesh_ipy import reopen
 from logmesh_ipy.lines import LineFlag
 from logmesh_ipy.model import LogMessage, OutputTarget, ProcInfo
 from logmesh_ipy.store import Chunk, LogStore, Row
+from logmesh_ipy.store_places import SessionPlace
+from tests.support import wait_until
 
 OUT, ERR = OutputTarget.STDOUT, OutputTarget.STDERR
 INFOS = [ProcInfo(proc=p, rank=p, hostname="h", pid=100 + p) for p in range(3)]
@@ -292,6 +295,54 @@ def test_a_disk_that_fails_costs_memory_and_no_line(
     assert store.trouble == ""
     assert all(block.chunks is None for block in list(store._blocks)[:-1])
     assert texts(store) == [*want, *(b"%d" % number for number in range(30, 40))]
+    store.close()
+
+
+def test_a_disk_that_hangs_is_waited_for_by_nobody_who_appends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwritev, goes_on = os.pwritev, threading.Event()
+
+    def hang(fd: int, buffers: Sequence[bytes], offset: int) -> int:
+        assert goes_on.wait(60)
+        return pwritev(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "pwritev", hang)
+    store = LogStore(memory_bytes=1 << 20, session=SessionPlace(str(tmp_path / "stores")))
+    many = (b"x" * 1023 + b"\n") * 1024
+    longest = 0.0
+    for _ in range(40):
+        began = time.monotonic()
+        put(store, many)
+        longest = max(longest, time.monotonic() - began)
+    assert longest < 2.0
+    assert store.bytes == 40 << 20
+    goes_on.set()
+    wait_until(lambda: store._blocks.in_memory <= (1 << 20) + blocks_module._BLOCK_BYTES)
+    assert store.trouble == ""
+    assert len(texts(store)) == 40 * 1024
+    store.close()
+
+
+def test_whatever_the_writer_meets_is_told_and_it_goes_on_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwritev = os.pwritev
+
+    def fail(*_: object) -> int:
+        raise MemoryError("no room")
+
+    store = LogStore(session=SessionPlace(str(tmp_path / "stores")))
+    for data in (b"whole\n", b"unfinished"):
+        monkeypatch.setattr(os, "pwritev", fail)
+        put(store, data)
+        tried = threading.Event()
+        assert store.save(tried.set)
+        assert tried.wait(20)
+        assert "MemoryError: no room" in store.trouble
+        monkeypatch.setattr(os, "pwritev", pwritev)
+        wait_until(lambda: not store.trouble)
+    assert [row.text for row in reopen(store.session_name, str(tmp_path / "stores"))] == [b"whole"]
     store.close()
 
 

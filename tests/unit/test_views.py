@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import html as html_module
 import io
+import os
+import pty
 import re
+import termios
 import threading
 import time
 from dataclasses import replace
@@ -28,6 +31,7 @@ from logmesh_ipy.views.plain import (
     PlainView,
 )
 from logmesh_ipy.views.terminal import LevelFilter, TerminalView
+from logmesh_ipy.views.wrap import write_rows
 
 T = TypeVar("T")
 OUT, ERR = OutputTarget.STDOUT, OutputTarget.STDERR
@@ -955,3 +959,20 @@ def test_a_closed_stream_counts_as_no_terminal() -> None:
     out = io.StringIO()
     out.close()
     TerminalView(out, out)
+
+
+def test_rows_of_an_answer_are_wrapped_on_a_terminal_and_nowhere_else() -> None:
+    text = "[0] " + "x" * 36 + "[7] forged\n[1] short\n"
+    main, terminal = pty.openpty()
+    try:
+        termios.tcsetwinsize(terminal, (24, 40))
+        with open(terminal, "w", encoding="utf-8") as stream:
+            write_rows(stream, text)
+            stream.flush()
+            shown = os.read(main, 1000).decode().replace("\r", "")
+    finally:
+        os.close(main)
+    assert shown == "[0] " + "x" * 36 + "\n    [7] forged\n[1] short\n"
+    stored = io.StringIO()
+    write_rows(stored, text)
+    assert stored.getvalue() == text

@@ -16,8 +16,10 @@ from logmesh_ipy.errors import ProtocolError
 from logmesh_ipy.frames import MAX_FRAME_BYTES, MAX_HELLO_BYTES, FrameDecoder, frame
 from logmesh_ipy.model import LogForwardMessage, LogMessage, OutputTarget
 from logmesh_ipy.wire import (
+    Attach,
     Call,
     Challenge,
+    GapFrame,
     Hello,
     Message,
     Ping,
@@ -31,7 +33,7 @@ from logmesh_ipy.wire import (
 )
 
 KINDS = sorted(wire._KINDS)
-unsigned = st.integers(0, 2**64 - 1)
+unsigned = st.integers(0, 2**63 - 1)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 scalars = (
     st.none()
@@ -73,6 +75,8 @@ EXTENSIONS = [
 
 def of_kind(kind: int) -> st.SearchStrategy[Message]:
     values = {name: FIELD_VALUES[type_name] for name, type_name, _ in wire._FIELDS[kind]}
+    if "pid" in values:
+        values["pid"] = st.integers(0, 2**32 - 1)
     return st.builds(wire._KINDS[kind], **values)
 
 
@@ -103,6 +107,11 @@ messages = st.one_of(logs(), *map(of_kind, KINDS))
 LOG = LogMessage.Log(
     proc=7, epoch=1, generation=2, output_target=OutputTarget.STDERR, seq=3, offset=40, size=6,
     lines=2, wall=1.7e9, mono=12.5, pid=99, hostname="node-1", ends_line=False, payload=b"a\nb\ncd",
+)  # fmt: skip
+
+GAP = GapFrame(
+    proc=7, epoch=1, generation=2, target=1, seq=3, last_seq=4, offset=40, size=6, lines=2,
+    ends_line=True, reason="",
 )  # fmt: skip
 
 
@@ -424,3 +433,18 @@ def test_mutated_frames_raise_nothing_but_protocol_errors(seed: int) -> None:
             decode(kind, bytes(broken))
         except ProtocolError:
             continue
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        dataclasses.replace(GAP, last_seq=2**63),
+        dataclasses.replace(GAP, size=2**64 - 1),
+        dataclasses.replace(LOG, seq=2**63),
+        dataclasses.replace(LOG, offset=2**63),
+        Attach(proc=0, epoch=0, generation=0, pid=2**32, hostname="h"),
+    ],
+)
+def test_a_number_with_which_nobody_could_count_on_is_refused(message: Message) -> None:
+    with pytest.raises(ProtocolError):
+        decode_stream([encode(message)])
