@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -18,6 +19,7 @@ import pytest
 from logmesh_ipy import MeshError, SpawnError, this_host
 from logmesh_ipy.config import HostOptions, MeshOptions
 from logmesh_ipy.engines.base import HostPlan
+from logmesh_ipy.engines.local import _LocalHost
 from logmesh_ipy.instance import Instance
 from logmesh_ipy.lines import LineFlag
 from logmesh_ipy.mesh import ProcMesh
@@ -529,3 +531,15 @@ def test_an_interrupt_does_not_end_the_bootstrap(start: MeshMaker) -> None:
     mesh = start(1)
     os.kill(bootstrap_pid(mesh), signal.SIGINT)
     assert mesh.run("1").get(5) == {0: 1}
+
+
+def test_what_a_host_said_last_is_kept_when_nothing_of_it_is_left() -> None:
+    for said, kept in (("no room", "no room"), ("x" * 9000, ""), ("x" * 9000 + "\nend", "end")):
+        words = tempfile.TemporaryFile()  # noqa: SIM115 (of the handle)
+        words.write(said.encode())
+        words.flush()
+        with subprocess.Popen(["true"]) as process:
+            handle = _LocalHost(process, words, f"nobody-{os.getpid()}")
+            handle.clean_up()
+        assert words.closed
+        assert handle.last_words() == kept

@@ -22,12 +22,14 @@ RIGHT = {
     "tcp+insecure://host:1": NetAddress("host", 1, tls=False),
 }
 WRONG = [
+    "tls://a..b:1",
+    f"tls://{'a' * 64}.b:1",
     "", "host", "host:1", "unix:", "unix:x.sock", "unix:/a\0b", f"unix:/{'x' * 107}",
     "tls:", "tls://", "tls://:1", "tls://host", "tls://host:", "tls://host:x", "tls://host:65536",
     "tls://host:-1", "tls://-host:1", "tls://ho st:1", "tls://host:1\n", "tls://a@host:1",
     "tls://host:1/", "tls://[::1:1", "tls://::1:1", "tls://[nine]:1", "tls://[1.2.3.4]:1",
     "tls://h\u00f6st:1", f"tls://{'h' * 254}:1", "tls://[::1]", "http://host:1", "TLS://host:1",
-    "ssh:host",
+    "ssh:host", "tls://a..b:1", f"tls://{'a' * 64}.b:1",
 ]  # fmt: skip
 
 
